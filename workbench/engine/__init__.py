@@ -1,0 +1,1 @@
+"""From pairs, models and settings to values; long work on one worker thread."""

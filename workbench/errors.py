@@ -1,0 +1,21 @@
+"""The errors a person may see: each says what was wrong, what was found, and what to do."""
+
+
+class WorkbenchError(Exception):
+    """Root of all errors that are the input's or the machine's fault, never a bug of ours."""
+
+
+class DataError(WorkbenchError):
+    """Preference data that cannot be read, written or edited as asked."""
+
+
+class ModelError(WorkbenchError):
+    """A model or adapter that cannot be found, is unsafe to load, or does not fit its partner."""
+
+
+class ScoringError(WorkbenchError):
+    """Scoring that cannot be done, for example because the memory would not suffice."""
+
+
+class Cancelled(WorkbenchError):
+    """Raised inside a job whose owner asked it to stop; never shown as a failure."""
