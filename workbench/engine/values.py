@@ -4,7 +4,7 @@ Every table lists only the pairs that can be used (scored, with non-empty answer
 say where they stand in the preference set. All values are float64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,6 +78,21 @@ class RewardTable:
 
 
 @dataclass(frozen=True)
+class IdealizedCurve:
+    """Idealized ranking accuracy R* over beta; depends on the reference and the raters alone.
+
+    Attributes:
+        betas: Grid of beta, shape (betas,).
+        accuracy: R* at each beta, shape (betas,).
+        grid: R* at `PAPER_BETAS`, shape (5,).
+    """
+
+    betas: Tensor
+    accuracy: Tensor
+    grid: Tensor
+
+
+@dataclass(frozen=True)
 class RankingTable:
     """Rankings of the usable pairs beside what the reference and the ideal policy rank.
 
@@ -147,10 +162,10 @@ class Candidates:
 
 
 def candidates_of(
-    prompts: Sequence[int], chosen: Sequence[str], rejected: Sequence[str]
+    prompts: Sequence[int], chosen: Sequence[Hashable], rejected: Sequence[Hashable]
 ) -> Candidates:
     """Collect each prompt's distinct answers; equal strings count once (core 2.3 b)."""
-    n, seen, place, prompt = len(prompts), set[tuple[int, str]](), list[int](), list[int]()
+    n, seen, place, prompt = len(prompts), set[tuple[int, Hashable]](), list[int](), list[int]()
     first: dict[int, int] = {}
     for row, group in enumerate(prompts):
         first.setdefault(group, row)
@@ -182,8 +197,30 @@ def reward_table(scores: PairScores, settings: Settings) -> RewardTable:
     )
 
 
-def ranking_table(scores: PairScores, rater_share: Tensor, settings: Settings) -> RankingTable:
-    """Ranking accuracies, the idealized accuracy over beta, and the flip condition."""
+def idealized_curve(scores: PairScores, rater_share: Tensor, settings: Settings) -> IdealizedCurve:
+    """R* over `BETA_CURVE` and over the paper's grid; dragging beta does not change it."""
+    used = _effective(scores, settings)
+    share = ranking.clip_rater_share(rater_share[scores.rows], settings.share_epsilon)
+    c = ranking.reference_log_ratio(used.reference_chosen, used.reference_rejected)
+    grid = torch.tensor(PAPER_BETAS, dtype=torch.float64)
+    return IdealizedCurve(
+        BETA_CURVE,
+        _idealized_accuracy(used, c, share, BETA_CURVE, settings),
+        _idealized_accuracy(used, c, share, grid, settings),
+    )
+
+
+def ranking_table(
+    scores: PairScores,
+    rater_share: Tensor,
+    settings: Settings,
+    curve: IdealizedCurve | None = None,
+) -> RankingTable:
+    """Ranking accuracies, the idealized accuracy over beta, and the flip condition.
+
+    `curve` spares the computation of what does not depend on beta.
+    """
+    curve = curve or idealized_curve(scores, rater_share, settings)
     used = _effective(scores, settings)
     share = ranking.clip_rater_share(rater_share[scores.rows], settings.share_epsilon)
     c = ranking.reference_log_ratio(used.reference_chosen, used.reference_rejected)
@@ -200,10 +237,8 @@ def ranking_table(scores: PairScores, rater_share: Tensor, settings: Settings) -
         correct=_ranked(used.policy_chosen, used.policy_rejected, settings),
         reference_correct=_ranked(used.reference_chosen, used.reference_rejected, settings),
         idealized_correct=_idealized(used, c, share, settings.beta, settings),
-        curve=_idealized_curve(used, c, share, BETA_CURVE, settings),
-        grid=_idealized_curve(
-            used, c, share, torch.tensor(PAPER_BETAS, dtype=torch.float64), settings
-        ),
+        curve=curve.accuracy,
+        grid=curve.grid,
     )
 
 
@@ -256,7 +291,7 @@ def _idealized(
     return ranking.idealized_ranking_accuracy(c, share, beta)
 
 
-def _idealized_curve(
+def _idealized_accuracy(
     used: PairScores, c: Tensor, share: Tensor, betas: Tensor, settings: Settings
 ) -> Tensor:
     if not settings.paper_code:

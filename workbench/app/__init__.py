@@ -1,0 +1,1 @@
+"""The served application and the command line."""

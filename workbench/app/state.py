@@ -1,0 +1,94 @@
+"""What belongs to one open page: settings, selection, and the values drawn from them."""
+
+from typing import Any
+
+import param
+
+from workbench.engine.live import LiveTables
+from workbench.engine.session import Session
+from workbench.engine.settings import Settings, SettingsError
+from workbench.errors import WorkbenchError
+
+PAGES = ("Pairs", "Rewards", "Ranking", "DID", "Fairness", "Attribution")
+
+
+class PageState(param.Parameterized):
+    """One browser tab's view of a session; pages watch its parameters.
+
+    `settings`, `selected` (a pair id), `page` and `group_by` (an attribute's name or "") are
+    kept in the address; `changed` is triggered when pairs or scores change.
+    """
+
+    settings = param.ClassSelector(class_=Settings, default=Settings())
+    selected = param.String("")
+    page = param.Selector(objects=list(PAGES), default=PAGES[0])
+    group_by = param.String("")
+    dark = param.Boolean(False)
+    changed = param.Event()
+    message = param.String(
+        "", doc="What to tell the user now, for example why an edit was refused."
+    )
+
+    def __init__(self, session: Session, **params: Any) -> None:  # noqa: ANN401 - param's own
+        super().__init__(**params)
+        self.session = session
+        self.tables = LiveTables(session)
+        self._seen = session.version
+
+    def poll(self) -> bool:
+        """Notice what the worker or another tab changed; True if there was anything."""
+        if self.session.version == self._seen:
+            return False
+        self._seen = self.session.version
+        self.param.trigger("changed")
+        return True
+
+    def change(self, **settings: Any) -> None:  # noqa: ANN401 - the settings' own types
+        """Change some settings; a value out of range becomes a message."""
+        try:
+            self.settings = self.settings.replaced(**settings)
+            self.message = ""
+        except SettingsError as error:
+            self.message = str(error)
+
+    def attempt(self, action: Any, *arguments: Any) -> bool:  # noqa: ANN401 - any callable
+        """Do something that a user asked for; its refusal becomes a message.
+
+        Returns whether it was done.
+        """
+        try:
+            action(*arguments)
+        except WorkbenchError as error:
+            self.message = str(error)
+            return False
+        self.message = ""
+        self.poll()
+        return True
+
+    @property
+    def selected_row(self) -> int | None:
+        """Where the selected pair stands in the set; None when it is gone."""
+        pairs = self.session.snapshot().pairs
+        return pairs.index(self.selected) if self.selected in pairs else None
+
+    def select_row(self, row: int) -> None:
+        """Select a pair by its place, for example from a click on a figure."""
+        pairs = self.session.snapshot().pairs.pairs
+        if 0 <= row < len(pairs):
+            self.selected = pairs[row].pair_id
+
+    def to_query(self) -> dict[str, str]:
+        """Everything that the address keeps."""
+        query = {"session": self.session.session_id, **self.settings.to_query()}
+        kept = {"page": self.page, "pair": self.selected, "group": self.group_by}
+        return query | {key: value for key, value in kept.items() if value and value != PAGES[0]}
+
+    def read_query(self, query: dict[str, str]) -> None:
+        """Take up an address; what it gets wrong becomes a message, the rest holds."""
+        try:
+            self.settings = Settings.from_query(query)
+        except SettingsError as error:
+            self.message = str(error)
+        self.page = query["page"] if query.get("page") in PAGES else self.page
+        self.selected = query.get("pair", self.selected)
+        self.group_by = query.get("group", self.group_by)

@@ -1,0 +1,329 @@
+"""One session: preference pairs and two models in, scores and their progress out.
+
+A session is shared by every page that is open on it; what belongs to one page (settings,
+selection) is not here. Text edits and new models are scored on the worker; everything else
+is arithmetic on a `Snapshot`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.data.edits import Edit
+from workbench.data.pairs import PreferencePair, PreferenceSet
+from workbench.data.store import PairStore
+from workbench.engine.board import ROLES, Role, ScoreBoard, by_prompt, requests_of
+from workbench.engine.jobs import Job, JobRunner
+from workbench.engine.pool import ModelPool
+from workbench.engine.values import Candidates, PairScores, candidates_of
+from workbench.scoring.logprobs import Request, Scorer, SequenceScore
+from workbench.scoring.store import ScoreStore, fetch_scores
+
+CHUNK = 16
+_KEPT_RESULTS = 64
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Pairs and scores at one moment; equal `version` means equal content."""
+
+    version: tuple[int, int]
+    pairs: PreferenceSet
+    scores: PairScores
+    candidates: Candidates
+    flags: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class ScoringStatus:
+    """What the scoring job is doing, in words and numbers.
+
+    Attributes:
+        state: idle (all scored), working, failed or cancelled.
+        done: Answers scored by a model since the job began, of `total`.
+        note: What is going on, for example "fetching the default model".
+        error: The failure's message; empty otherwise.
+    """
+
+    state: str
+    done: int = 0
+    total: int = 0
+    note: str = ""
+    eta_seconds: float | None = None
+    error: str = ""
+
+
+class Hub:
+    """What all sessions of a process share: the worker, the loaded models, the score store."""
+
+    def __init__(self, scores: ScoreStore, pool: ModelPool, runner: JobRunner) -> None:
+        self.scores = scores
+        self.pool = pool
+        self.runner = runner
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self.runner.close()
+
+
+class Session:
+    """Preference pairs under two models, kept scored.
+
+    Args:
+        session_id: Name of the session in addresses and job channels.
+        store: The journal of the pairs.
+        hub: Worker, models and score store.
+        policy: Model whose preferences are looked at.
+        reference: Model it is compared with.
+    """
+
+    def __init__(
+        self, session_id: str, store: PairStore, hub: Hub, policy: str, reference: str
+    ) -> None:
+        self.session_id = session_id
+        self.store = store
+        self.hub = hub
+        self.board = ScoreBoard(policy, reference)
+        self._snapshot: Snapshot | None = None
+        self._candidates: tuple[PreferenceSet, Candidates] | None = None
+        self._results: dict[Hashable, Any] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._lock = threading.RLock()
+
+    # What is there -------------------------------------------------------------------
+
+    @property
+    def models(self) -> dict[Role, str]:
+        """The names of policy and reference."""
+        return self.board.models
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Changes whenever pairs or scores do."""
+        return self.store.revision, self.board.version
+
+    def snapshot(self) -> Snapshot:
+        """Pairs and scores as they stand now; the same object until something changes."""
+        with self._lock:
+            if self._snapshot is None or self._snapshot.version != self.version:
+                version, pairs = self.version, self.store.pairs()
+                self._snapshot = Snapshot(
+                    version,
+                    pairs,
+                    self.board.columns(pairs),
+                    self._candidates_of(pairs),
+                    self.board.flagged(pairs.pairs),
+                )
+            return self._snapshot
+
+    def status(self) -> ScoringStatus:
+        """What the scoring job is doing now."""
+        job = self.hub.runner.newest(self._channel("scores"))
+        if job is None or job.status == "done":
+            return ScoringStatus("idle")
+        now = job.progress
+        if job.status == "failed":
+            return ScoringStatus("failed", now.done, now.total, error=str(job.error))
+        state = "cancelled" if job.status == "cancelled" or job.cancelled() else "working"
+        return ScoringStatus(state, now.done, now.total, now.note, now.eta_seconds)
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` (on any thread) after each change; returns how to stop that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    # What changes it -----------------------------------------------------------------
+
+    def apply(self, edits: Sequence[Edit], label: str, author: str = "") -> int:
+        """Write edits to the journal and score what they made new.
+
+        Raises:
+            DataError: an edit that does not fit the pairs; nothing is changed then.
+        """
+        revision = self.store.apply(edits, label, author)
+        self._changed([edit_target(edit) for edit in edits])
+        return revision
+
+    def undo(self) -> bool:
+        """Take back the last change; False if there is none."""
+        return self._moved(self.store.undo())
+
+    def redo(self) -> bool:
+        """Bring back the change last undone; False if there is none."""
+        return self._moved(self.store.redo())
+
+    def restore(self, version: int | str) -> None:
+        """Return to an older revision or a named version, as one change that can be undone."""
+        self.store.restore(version)
+        self._changed([])
+
+    def use_models(self, *, policy: str | None = None, reference: str | None = None) -> None:
+        """Put other models in place and score the pairs by them."""
+        now = self.models
+        self.board.use(policy=policy or now["policy"], reference=reference or now["reference"])
+        self._results.clear()
+        self._changed([])
+
+    def score(self, first: Sequence[str] = ()) -> Job | None:
+        """Score what is missing, pairs named `first` before all others.
+
+        Returns None when nothing is missing and no model is still to be loaded.
+        """
+        pairs = self.store.pairs().pairs
+        loaded = all(self.hub.pool.ready(model) for model in self.models.values())
+        if loaded and not any(self.board.missing(model, pairs) for model in self.models.values()):
+            return None
+        return self.hub.runner.submit(
+            "scoring",
+            self._channel("scores"),
+            lambda job: _ScoringRun(self, job).run(first),
+            on_done=lambda job: self._announce(),
+            priority=5,
+        )
+
+    def cancel(self) -> None:
+        """Stop scoring; what is scored stays."""
+        self.hub.runner.cancel(self._channel("scores"))
+
+    # Slow questions about one pair or set ---------------------------------------------
+
+    def ask(self, kind: str, key: Hashable, work: Callable[[Job], Any]) -> Any:  # noqa: ANN401
+        """The answer to a slow question if it is known, else None while the worker finds it.
+
+        A newer question of the same kind supersedes the older one. A failure is answered by
+        the exception itself, so that the page can show it.
+        """
+        if (kind, key) in self._results:
+            return self._results[kind, key]
+        job = self.hub.runner.newest(self._channel(kind))
+        if job is not None and job.active and job.name == repr(key) and not job.cancelled():
+            return None
+        self.hub.runner.submit(
+            repr(key), self._channel(kind), work, on_done=lambda job: self._answered(kind, key, job)
+        )
+        return None
+
+    def progress(self, kind: str) -> Job | None:
+        """The newest job of a kind of slow question."""
+        return self.hub.runner.newest(self._channel(kind))
+
+    def scorer(self, model: str, job: Job) -> Scorer:
+        """A model ready to score, loaded if need be; for jobs on the worker."""
+        return self.hub.pool.scorer(model, job.report, job.cancelled)
+
+    def sequence_scores(self, pair: PreferencePair) -> dict[Role, list[SequenceScore]] | None:
+        """Per-token log-probabilities of chosen and rejected, or None while they are missing."""
+        requests = requests_of(pair)
+        scores: dict[Role, list[SequenceScore]] = {}
+        for role, model in self.models.items():
+            scorer = self.hub.pool.ready(model)
+            if scorer is None or self.board.missing(model, [pair]):
+                return None
+            scores[role] = fetch_scores(self.hub.scores, scorer, requests)
+        return scores
+
+    def close(self) -> None:
+        """Stop this session's jobs; its journal stays on disk."""
+        for kind in ("scores", "attribution", "tokens", "permutation"):
+            self.hub.runner.forget(self._channel(kind))
+        self.store.close()
+
+    # Inside ---------------------------------------------------------------------------
+
+    def take(self, model: str, scores: dict[Request, SequenceScore]) -> None:
+        """Take in scores from the worker and say so."""
+        self.board.put(model, scores)
+        self._announce()
+
+    def _channel(self, kind: str) -> str:
+        return f"{self.session_id}/{kind}"
+
+    def _candidates_of(self, pairs: PreferenceSet) -> Candidates:
+        if self._candidates is None or self._candidates[0] is not pairs:
+            chosen = [pair.chosen for pair in pairs.pairs]
+            rejected = [pair.rejected for pair in pairs.pairs]
+            self._candidates = pairs, candidates_of(pairs.prompt_groups(), chosen, rejected)
+        return self._candidates[1]
+
+    def _moved(self, revision: int | None) -> bool:
+        if revision is None:
+            return False
+        self._changed([])
+        return True
+
+    def _changed(self, first: Sequence[str]) -> None:
+        self.score(first)
+        self._announce()
+
+    def _answered(self, kind: str, key: Hashable, job: Job) -> None:
+        if job.status in ("done", "failed"):
+            self._results[kind, key] = job.result if job.status == "done" else job.error
+            while len(self._results) > _KEPT_RESULTS:
+                self._results.pop(next(iter(self._results)))
+        self._announce()
+
+    def _announce(self) -> None:
+        for listener in list(self._listeners):
+            listener()
+
+
+def edit_target(edit: Edit) -> str:
+    """The id of the pair that an edit changes."""
+    pair = getattr(edit, "pair", None)
+    return str(pair.pair_id if pair is not None else edit.pair_id)  # type: ignore[union-attr]
+
+
+class _ScoringRun:
+    """One pass of the worker over what a session has not scored."""
+
+    def __init__(self, session: Session, job: Job) -> None:
+        self._session = session
+        self._job = job
+        self._done = 0
+        self._total = 0
+        self._started = time.monotonic()
+
+    def run(self, first: Sequence[str]) -> None:
+        models = list(dict.fromkeys(self._session.models[role] for role in ROLES))
+        scorers = {model: self._session.scorer(model, self._job) for model in models}
+        pairs = by_prompt(self._session.store.pairs().pairs, first)
+        for model, scorer in scorers.items():
+            self._recall(model, scorer, pairs)
+        self._total = sum(len(self._session.board.missing(model, pairs)) for model in models)
+        for chunk in _chunks(pairs, len(first)):
+            for model, scorer in scorers.items():
+                self._score(model, scorer, chunk)
+
+    def _recall(self, model: str, scorer: Scorer, pairs: Sequence[PreferencePair]) -> None:
+        """Take from the store what an earlier session scored, without a model call."""
+        found = self._session.hub.scores.lookup(scorer, self._session.board.missing(model, pairs))
+        if found:
+            self._session.take(model, found)
+
+    def _score(self, model: str, scorer: Scorer, pairs: Sequence[PreferencePair]) -> None:
+        requests = self._session.board.missing(model, pairs)
+        if not requests:
+            return
+        scores = fetch_scores(
+            self._session.hub.scores,
+            scorer,
+            requests,
+            on_progress=lambda progress: self._report(progress.done),
+            cancelled=self._job.cancelled,
+        )
+        self._done += len(requests)
+        self._session.take(model, dict(zip(requests, scores, strict=True)))
+
+    def _report(self, inside: int) -> None:
+        done = self._done + inside
+        spent = time.monotonic() - self._started
+        eta = spent / done * (self._total - done) if done else None
+        self._job.report(done, self._total, "scoring answers", eta)
+
+
+def _chunks(pairs: Sequence[PreferencePair], first: int) -> list[Sequence[PreferencePair]]:
+    """The edited pairs alone, so that they show at once, then slices of the rest."""
+    heads = [pairs[:first]] if first else []
+    return heads + [pairs[i : i + CHUNK] for i in range(first, len(pairs), CHUNK)]
