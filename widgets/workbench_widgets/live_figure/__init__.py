@@ -1,0 +1,1 @@
+"""A canvas figure fed by binary columns."""

@@ -1,0 +1,1 @@
+"""Tokens coloured by a signed score."""

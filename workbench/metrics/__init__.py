@@ -1,0 +1,1 @@
+"""Pure functions on tensors: rewards, ranking, information, dependence, divergence, intervals."""

@@ -1,0 +1,55 @@
+"""Implicit rewards of a policy, after Rafailov et al. (arXiv 2305.18290, section 4 and 5.1)."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def implicit_reward(
+    policy_logp: Float[Tensor, " n"], reference_logp: Float[Tensor, " n"], beta: float
+) -> Float[Tensor, " n"]:
+    """beta * (log pi(y|x) - log pi_ref(y|x)), in nats times beta.
+
+    The prompt's constant beta * log Z(x) is left out: it cancels in every margin.
+
+    Args:
+        policy_logp: Summed log-probabilities of the answers under the policy, nats.
+        reference_logp: The same under the reference.
+        beta: Inverse temperature, > 0.
+
+    Raises:
+        ValueError: beta is not positive.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta is {beta}; give a number above 0.")
+    return beta * (policy_logp - reference_logp)
+
+
+def length_normalised_implicit_reward(
+    policy_logp: Float[Tensor, " n"],
+    reference_logp: Float[Tensor, " n"],
+    n_tokens: Float[Tensor, " n"],
+    beta: float,
+) -> Float[Tensor, " n"]:
+    """The implicit reward per token of the answer, as in length-normalised DPO (Tulu 3).
+
+    An answer without tokens has no such reward: NaN.
+    """
+    return implicit_reward(policy_logp, reference_logp, beta) / n_tokens
+
+
+def reward_margin(
+    chosen_reward: Float[Tensor, " n"], rejected_reward: Float[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """Reward of the chosen answer minus that of the rejected one; the argument of DPO's sigmoid."""
+    return chosen_reward - rejected_reward
+
+
+def reward_accuracy(
+    chosen_reward: Float[Tensor, " n"], rejected_reward: Float[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """1 where the chosen answer has strictly the higher reward, else 0.
+
+    TRL logs its mean as `rewards/accuracies`. It compares with the reference and is therefore
+    not the ranking accuracy: with policy = reference it is 0 everywhere.
+    """
+    return (chosen_reward > rejected_reward).to(chosen_reward.dtype)

@@ -1,0 +1,1 @@
+"""Values to figures, tables and controls: the only layer below the app that knows Panel."""
