@@ -500,7 +500,8 @@ LINE = b'{"prompt": "p", "chosen": "c", "rejected": "r"}\n'
         ),
         (
             b'{"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}],'
-            b'"rejected": [{"role": "user", "content": "b"}, {"role": "assistant", "content": "x"}]}',
+            b'"rejected": [{"role": "user", "content": "b"},'
+            b'{"role": "assistant", "content": ""}]}',
             1,
             "chosen",
             "user",
@@ -620,7 +621,7 @@ def test_datasets_both_ways(make_set: MakeSet) -> None:
     pytest.importorskip("datasets", reason="the extra `hub` is not installed")
     pairs = make_set(3, alpha=0.5, attributes={"age": 3, "sex": "f"}, metadata={"topic": "t"})
     for form in ("explicit-standard", "implicit-standard", "unpaired", "native"):
-        again = from_dataset(to_dataset(pairs, form))  # type: ignore[arg-type]
+        again = from_dataset(to_dataset(pairs, form))
         assert again.pairs == pairs.pairs
     talks = make_set(3, prompt=ONE, chosen=GOOD, rejected=BAD)
     dataset = to_dataset(talks, "explicit-conversational")

@@ -126,7 +126,7 @@ def test_display_text_of_conversations() -> None:
 
 def test_pairs_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        pair_of().prompt = "other"  # type: ignore[misc]
+        pair_of().prompt = "other"
 
 
 @pytest.mark.parametrize(

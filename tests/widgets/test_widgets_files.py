@@ -45,8 +45,8 @@ def test_the_script_passes_its_own_tests(name: str) -> None:
 def test_both_shells_offer_the_same_traits_and_defaults(shell: str) -> None:
     notebook = getattr(workbench_widgets, shell)()
     served = getattr(panel_shells, shell)()
-    own = [name for name in type(notebook).__dict__ if name in notebook.traits(sync=True)]
-    own = [name for name in own if not name.startswith("_")]
+    declared = vars(getattr(workbench_widgets, shell))
+    own = [name for name in declared if name in notebook.traits(sync=True) and name[0] != "_"]
     assert len(own) >= 4
     for trait in own:
         assert getattr(served, trait) == getattr(notebook, trait), trait

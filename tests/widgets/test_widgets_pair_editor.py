@@ -102,8 +102,9 @@ def test_an_edit_under_filter_and_sort_reaches_its_pair_and_no_other(
     before = {pair: dict(row) for pair, row in table.rows.items()}
     page.locator(".wb-search").fill("answer 1")
     eventually(lambda: table.editor.matching == 111)
-    page.locator(".wb-sort", has_text="margin").click()
-    page.locator(".wb-sort", has_text="margin").click()
+    for direction in ("asc", "desc"):
+        page.locator(".wb-sort", has_text="margin").click()
+        page.wait_for_selector(f"[aria-sort^={direction}]")
     eventually(lambda: table.editor.query["sort"] == ["margin", "desc"])
     page.wait_for_selector(".wb-row[aria-rowindex='4'][data-pair]:not([data-pair=''])")
     page.wait_for_timeout(200)
