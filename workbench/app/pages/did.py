@@ -1,0 +1,90 @@
+"""Differential information: entropy by prompt and by token, beside the change of entropy."""
+
+from typing import Any
+
+import panel_material_ui as pmui
+
+from workbench.app.panes import FigurePane, text
+from workbench.app.state import PageState
+from workbench.engine.questions import TokenDidPair, token_did
+from workbench.views import figures
+from workbench.views.figure import Figure
+
+_CAUTION = (
+    "H(q) over the candidate answers of each prompt says how spread the update is, not whether the "
+    "policy became more certain: policy = reference gives the largest H of all. Read it beside the "
+    "change of policy entropy, and compare only prompts with equally many candidates |S|. The theory "
+    "takes the reference to be the distribution that chosen answers come from."
+)
+
+
+class DidPage:
+    """Entropy by prompt, against the change of policy entropy, displacement, and by token."""
+
+    def __init__(self, state: PageState) -> None:
+        self._state = state
+        self._figures = [
+            FigurePane(state, self._by_prompt),
+            FigurePane(state, self._change),
+            FigurePane(state, self._displacement),
+        ]
+        self._tokens = FigurePane(state, self._draw_tokens, height=260)
+        self.note = text("")
+        first, second, third = (pane.view for pane in self._figures)
+        self.view = pmui.Column(
+            pmui.Row(first, second, third, sizing_mode="stretch_width"),
+            text(_CAUTION),
+            text("Next-token DID of the selected pair: log V − H(q_t), zero where the models agree",
+                 "subtitle2"),
+            self.note,
+            self._tokens.view,
+            sizing_mode="stretch_width",
+        )  # fmt: skip
+
+    @property
+    def panes(self) -> dict[str, FigurePane]:
+        """The figures by name, for export."""
+        names = ("DID entropy by prompt", "entropy against change", "likelihood displacement")
+        return dict(zip(names, self._figures, strict=True)) | {"DID by token": self._tokens}
+
+    def refresh(self) -> None:
+        """Draw everything."""
+        for pane in self._figures:
+            pane.refresh()
+        self._tokens.refresh()
+
+    def mark(self) -> None:
+        """Show the selected pair."""
+        for pane in self._figures:
+            pane.mark()
+        self._tokens.refresh()
+
+    def _table(self) -> Any:  # noqa: ANN401 - a DidTable
+        return self._state.tables.did(self._state.settings)
+
+    def _by_prompt(self) -> Figure:
+        return figures.did_by_prompt(self._table())
+
+    def _change(self) -> Figure:
+        return figures.entropy_against_change(self._table())
+
+    def _displacement(self) -> Figure:
+        return figures.displacement(self._table())
+
+    def _draw_tokens(self) -> Figure:
+        answer = self._answer()
+        series = {}
+        if isinstance(answer, TokenDidPair):
+            size = f"V = {answer.vocabulary:,}, top {answer.top_k} of both, coverage"
+            self.note.object = f"{size} {answer.coverage:.3f}; exact at every position."
+            series = {"chosen": answer.chosen, "rejected": answer.rejected}
+        elif isinstance(answer, Exception):
+            self.note.object = f"Not to be had: {answer}"
+        else:
+            selected = self._state.selected_row is not None
+            self.note.object = "Computing…" if selected else "Select a pair to see its tokens."
+        return figures.token_series(series, "Differential information by token", "nats")
+
+    def _answer(self) -> Any:  # noqa: ANN401 - a TokenDidPair, an exception, or None
+        row = self._state.selected_row
+        return None if row is None else token_did(self._state.session, row)

@@ -1,0 +1,107 @@
+"""Ranking accuracy: what the policy ranks, what it ideally would, and why pairs do not flip."""
+
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+
+from workbench.app.panes import TABLE_CSS, FigurePane, number, percent, points, table_html, text
+from workbench.app.state import PageState
+from workbench.engine.values import RankingTable
+from workbench.views import figures
+from workbench.views.figure import Figure
+
+_LISTED = 6
+_CHARS = 70
+
+
+class RankingPage:
+    """R, reference R and R* over beta; loss against the reference's log-ratio; hard pairs."""
+
+    def __init__(self, state: PageState) -> None:
+        self._state = state
+        self._curve = FigurePane(state, self._draw_curve, height=360)
+        self._flip = FigurePane(state, self._draw_flip, height=360)
+        self.table = pn.pane.HTML("", stylesheets=[TABLE_CSS], sizing_mode="stretch_width")
+        self.hard = pmui.MenuList(items=[], dense=True, sizing_mode="stretch_width")
+        self.easy = pmui.MenuList(items=[], dense=True, sizing_mode="stretch_width")
+        for menu in (self.hard, self.easy):
+            menu.on_click(self._pick)
+        self.view = pmui.Column(
+            pmui.Row(self._curve.view, self._flip.view, sizing_mode="stretch_width"),
+            self.table,
+            pmui.Row(
+                pmui.Column(text("Hardest to flip: largest c", "subtitle2"), self.hard),
+                pmui.Column(text("Easiest: smallest c", "subtitle2"), self.easy),
+                sizing_mode="stretch_width",
+            ),
+            sizing_mode="stretch_width",
+        )
+
+    @property
+    def panes(self) -> dict[str, FigurePane]:
+        """The figures by name, for export."""
+        return {"idealized accuracy": self._curve, "loss against log-ratio": self._flip}
+
+    def refresh(self) -> None:
+        """Draw everything."""
+        self._curve.refresh()
+        self._flip.refresh()
+        table = self._table()
+        self.table.object = _numbers(table)
+        order = table.reference_log_ratio.argsort(descending=True).tolist()
+        self.hard.items = [self._item(table, place) for place in order[:_LISTED]]
+        self.easy.items = [self._item(table, place) for place in order[::-1][:_LISTED]]
+
+    def mark(self) -> None:
+        """Show the selected pair."""
+        self._curve.mark()
+        self._flip.mark()
+
+    def _table(self) -> RankingTable:
+        return self._state.tables.ranking(self._state.settings)
+
+    def _draw_curve(self) -> Figure:
+        settings = self._state.settings
+        return figures.idealized_accuracy(
+            self._table(), self._state.tables.curve(settings), settings
+        )
+
+    def _draw_flip(self) -> Figure:
+        return figures.loss_against_log_ratio(self._table(), self._state.settings)
+
+    def _item(self, table: RankingTable, place: int) -> dict[str, Any]:
+        row = int(table.rows[place])
+        pair = self._state.tables.snapshot.pairs.pairs[row]
+        c, loss = float(table.reference_log_ratio[place]), float(table.loss[place])
+        ranked = "ranked right" if table.correct[place] > 0.5 else "ranked wrong"
+        return {
+            "label": f"c = {number(c)} nats · loss {number(loss)} · {ranked}",
+            "secondary": pair.prompt_text[:_CHARS],
+            "pair": pair.pair_id,
+        }
+
+    def _pick(self, item: Any) -> None:  # noqa: ANN401 - the menu gives the item back
+        if isinstance(item, dict) and "pair" in item:
+            self._state.selected = item["pair"]
+
+
+def _numbers(table: RankingTable) -> str:
+    if not len(table.rows):
+        return table_html(["Ranking"], [], ["No pair is scored yet."])
+    low, median, high = (float(value) for value in _spread(table))
+    wrong = table.reference_log_ratio > 0
+    flipped = (wrong & (table.correct > 0.5)).double().sum() / wrong.double().sum().clamp(min=1)
+    rows = [
+        ["Ranking accuracy R of the policy", percent(float(table.correct.mean()))],
+        ["Ranking accuracy of the reference", percent(float(table.reference_correct.mean()))],
+        ["Idealized R* over β ∈ {0.01, 0.1, 1, 5, 10}: min / median / max",
+         f"{percent(low)} / {percent(median)} / {percent(high)}"],
+        ["Alignment gap, median R* − R", points(table.alignment_gap)],
+        ["Pairs the reference ranks wrong that the policy has flipped", percent(float(flipped))],
+    ]  # fmt: skip
+    return table_html(["Ranking", "Share of pairs"], rows)
+
+
+def _spread(table: RankingTable) -> tuple[Any, Any, Any]:
+    return table.grid.min(), table.grid.median(), table.grid.max()

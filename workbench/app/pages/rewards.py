@@ -1,0 +1,143 @@
+"""Implicit rewards and margins: their distribution, their length bias, and token by token."""
+
+from typing import Any
+
+import numpy as np
+import panel as pn
+import panel_material_ui as pmui
+
+from workbench.app.panes import FigurePane, text
+from workbench.app.state import PageState
+from workbench.engine.fairness import attribute_columns, group_labels
+from workbench.scoring.logprobs import SequenceScore
+from workbench.scoring.tokenise import token_texts
+from workbench.views import figures
+from workbench.views.figure import Figure
+from workbench.views.widgets import TokenStrip
+
+NO_GROUPS = "no groups"
+
+
+class RewardsPage:
+    """Margins by group, chosen against rejected, margin against length, and the token strips."""
+
+    def __init__(self, state: PageState) -> None:
+        self._state = state
+        self.group = pmui.Select(label="Group by", options=[NO_GROUPS], size="small", width=220)
+        self.form = pmui.RadioButtonGroup(
+            label="Distribution", options=["Histogram", "ECDF"], value="Histogram", size="small"
+        )
+        self._figures = [
+            FigurePane(state, self._distribution),
+            FigurePane(state, self._scatter),
+            FigurePane(state, self._length),
+        ]
+        self.strip = TokenStrip()
+        self.strip_note = text("")
+        self.group.param.watch(lambda event: setattr(state, "group_by", _name(event.new)), "value")
+        self.form.param.watch(lambda event: self._figures[0].refresh(), "value")
+        first, second, third = (pane.view for pane in self._figures)
+        self.view = pmui.Column(
+            pmui.Row(self.group, self.form, align="center"),
+            pmui.Row(first, second, third, sizing_mode="stretch_width"),
+            text(
+                "Implicit reward of each token of the selected pair, β·(log π − log π_ref)",
+                "subtitle2",
+            ),
+            self.strip,
+            self.strip_note,
+            sizing_mode="stretch_width",
+        )
+
+    @property
+    def panes(self) -> dict[str, FigurePane]:
+        """The figures by name, for export."""
+        names = ("margins", "chosen against rejected", "margin against length")
+        return dict(zip(names, self._figures, strict=True))
+
+    def refresh(self) -> None:
+        """Draw everything."""
+        names = [NO_GROUPS, *self._state.tables.snapshot.pairs.attribute_names()]
+        if self.group.options != names:
+            self.group.options = names
+        self.group.value = self._state.group_by if self._state.group_by in names else NO_GROUPS
+        for pane in self._figures:
+            pane.refresh()
+        self._tokens()
+
+    def mark(self) -> None:
+        """Show the selected pair."""
+        for pane in self._figures:
+            pane.mark()
+        self._tokens()
+
+    def _distribution(self) -> Figure:
+        draw = figures.margin_histogram if self.form.value == "Histogram" else figures.margin_ecdf
+        return draw(self._table(), self._groups())
+
+    def _scatter(self) -> Figure:
+        return figures.chosen_against_rejected(self._table(), self._groups())
+
+    def _length(self) -> Figure:
+        return figures.margin_against_length(self._table(), self._groups())
+
+    def _table(self) -> Any:  # noqa: ANN401 - a RewardTable
+        return self._state.tables.rewards(self._state.settings)
+
+    def _groups(self) -> list[str | None] | None:
+        pairs = self._state.tables.snapshot.pairs
+        columns = attribute_columns(pairs, [self._state.group_by], self._table().rows)
+        return group_labels(columns[0]) if columns else None
+
+    def _tokens(self) -> None:
+        row = self._state.selected_row
+        if row is None:
+            self.strip.rows = []
+            self.strip_note.object = "Select a pair: click a point, or a row of the table on Pairs."
+            return
+        rows = token_rewards(self._state, row)
+        self.strip.param.update(rows=rows or [], theme="dark" if self._state.dark else "light")
+        self.strip_note.object = "" if rows else "The selected pair is still being scored."
+
+
+def token_rewards(state: PageState, row: int) -> list[dict[str, Any]] | None:
+    """The token strips of a pair: implicit reward of each token of both answers."""
+    session = state.session
+    pair = state.tables.snapshot.pairs.pairs[row]
+    scores = session.sequence_scores(pair)
+    scorer = session.hub.pool.ready(session.models["policy"])
+    tokenizer = getattr(getattr(scorer, "loaded", None), "tokenizer", None)
+    if scores is None or tokenizer is None:
+        return None
+    return [
+        _strip(title, policy, reference, tokenizer, state.settings.beta)
+        for title, policy, reference in zip(
+            ("Chosen", "Rejected"), scores["policy"], scores["reference"], strict=True
+        )
+    ]
+
+
+def _strip(
+    title: str,
+    policy: SequenceScore,
+    reference: SequenceScore,
+    tokenizer: Any,  # noqa: ANN401
+    beta: float,
+) -> dict[str, Any]:
+    rewards = beta * (policy.token_logps.astype(np.float64) - reference.token_logps)
+    return {
+        "title": title,
+        "tokens": token_texts(tokenizer, policy.token_ids.tolist()),
+        "scores": rewards.tolist(),
+        "total": float(rewards.sum()),
+        "unit": "β·nats",
+    }
+
+
+def _name(choice: str) -> str:
+    return "" if choice == NO_GROUPS else choice
+
+
+def message(words: str) -> Any:  # noqa: ANN401
+    """A centred word in place of a view that has nothing to show."""
+    return pn.Column(pn.VSpacer(), text(words), pn.VSpacer())
