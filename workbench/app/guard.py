@@ -5,9 +5,10 @@ pass through one check.
 """
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
+from typing import cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from tornado.httputil import (
@@ -126,7 +127,8 @@ class Guard(HTTPServerConnectionDelegate):
         """Judge each request as soon as its headers are read."""
 
         def admit() -> HTTPMessageDelegate:
-            return self._application.start_request(server_conn, _Marked(request_conn))
+            marked = cast(HTTPConnection, _Marked(request_conn))
+            return self._application.start_request(server_conn, marked)
 
         return _Judged(self._policy, request_conn, admit)
 
@@ -149,7 +151,7 @@ class _Judged(HTTPMessageDelegate):
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
-    ) -> object:
+    ) -> Awaitable[None] | None:
         path = getattr(start_line, "path", "/")
         self._verdict = judge(self._policy, path, headers)
         if self._verdict.status:
@@ -157,7 +159,7 @@ class _Judged(HTTPMessageDelegate):
         self._inner = self._admit()
         return self._inner.headers_received(start_line, headers)
 
-    def data_received(self, chunk: bytes) -> object:
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._inner.data_received(chunk) if self._inner else None
 
     def finish(self) -> None:

@@ -51,11 +51,11 @@ class AttributionPage:
         row = self._state.selected_row
         self.steps.disabled = self.method.value != "integrated_gradients"
         if row is None:
-            self._say("Select a pair on Pairs, or click a point of a figure, to explain its margin.")
+            self._say(
+                "Select a pair on Pairs, or click a point of a figure, to explain its margin."
+            )
             return
-        found = attribution(
-            self._state.session, row, self.method.value, int(self.steps.value)
-        )
+        found = attribution(self._state.session, row, self.method.value, int(self.steps.value))
         if found is None:
             self._working()
         elif isinstance(found, Exception):

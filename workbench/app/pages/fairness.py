@@ -119,9 +119,7 @@ class FairnessPage:
         name = "Permutation p of dCov² with all attributes"
         if self._tested != self._question():
             return [name, "not tested"]
-        answer = permutation(
-            self._state.session, table, self._state.settings, PERMUTATIONS, seed=0
-        )
+        answer = permutation(self._state.session, table, self._state.settings, PERMUTATIONS, seed=0)
         if answer is None:
             job = self._state.session.progress("permutation")
             done = job.progress.done if job else 0

@@ -166,7 +166,9 @@ def typed(pairs: PreferenceSet, field: str, value: object) -> Any:  # noqa: ANN4
     name = field.removeprefix("attributes.")
     if field.startswith("attributes.") and name in pairs.attribute_names():
         kept = [each for each in pairs.attribute_column(name) if each is not None]
-        numeric = bool(kept) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in kept)
+        numeric = bool(kept) and all(
+            isinstance(v, int | float) and not isinstance(v, bool) for v in kept
+        )
         if kept and all(isinstance(each, bool) for each in kept):
             return {"true": True, "false": False}.get(value.casefold(), value)
     if not numeric:
@@ -183,13 +185,17 @@ class Tools:
     def __init__(self, state: PageState, open_set: OpenSet) -> None:
         self._state = state
         self._open_set = open_set
-        self.upload = pmui.FileInput(accept=",".join(f".{s}" for s in _SUFFIXES), label="Import a file")
+        self.upload = pmui.FileInput(
+            accept=",".join(f".{s}" for s in _SUFFIXES), label="Import a file"
+        )
         self.form = pmui.Select(label="Form", options=list(_FORMS), value=_FORMS[0], size="small")
         self.suffix = pmui.Select(label="File", options=list(_SUFFIXES), size="small")
         self.download = pmui.FileDownload(
             callback=self._exported, filename="pairs.jsonl", label="Export", variant="outlined"
         )
-        self.share = pmui.FloatSlider(label="Share of labels to flip", start=0, end=0.5, step=0.01, value=0.1)
+        self.share = pmui.FloatSlider(
+            label="Share of labels to flip", start=0, end=0.5, step=0.01, value=0.1
+        )
         self.seed = pmui.IntInput(label="Seed", value=0, start=0, size="small", width=120)
         self.inject = pmui.Button(label="Inject label noise", variant="outlined")
         self.version = pmui.TextInput(label="Name this version", size="small")
@@ -281,7 +287,11 @@ class Tools:
 def _change(change: Any) -> list[str]:  # noqa: ANN401 - a store's Change
     label = change.label + (" (undone)" if change.undone else "")
     first = change.changes[0] if change.changes else None
-    shown = "" if first is None else f"{first.pair_id} {first.field}: {_cut(first.before)} → {_cut(first.after)}"
+    shown = (
+        ""
+        if first is None
+        else f"{first.pair_id} {first.field}: {_cut(first.before)} → {_cut(first.after)}"
+    )
     more = f" and {len(change.changes) - 1} more" if len(change.changes) > 1 else ""
     return [label, str(change.revision), str(change.time)[:19], shown + more]
 

@@ -1,0 +1,1 @@
+"""Flat training loops over preferences."""
