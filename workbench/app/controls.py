@@ -50,6 +50,9 @@ class Controls:
     @property
     def view(self) -> list[Any]:
         """The widgets in reading order."""
+        widgets = (self.beta, self.gamma, self.tie_policy, self.share_source, self.share_constant)
+        for widget in widgets:
+            widget.param.update(width=None, sizing_mode="stretch_width")
         return [
             pmui.Typography("Objective", variant="overline"),
             self.beta,

@@ -61,7 +61,7 @@ class App:
         page = pmui.Page(
             title="Preference workbench",
             sidebar=[*self._controls.view, about],
-            sidebar_width=300,
+            sidebar_width=330,
             main=[self._message, self._working, self._progress, self._strip.view, self._tabs,
                   Connection(width=0, height=0)],
         )  # fmt: skip
