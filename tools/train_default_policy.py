@@ -1,6 +1,6 @@
 """Train the default policy: LoRA on the top blocks of the default model, by DPO.
 
-    python tools/train_default_policy.py ultrafeedback.jsonl --out workbench/scoring/bundled/default_policy
+    python tools/train_default_policy.py ultrafeedback.jsonl --out FOLDER
 
 The file holds UltraFeedback pairs (openbmb/UltraFeedback, MIT) with prompt, chosen and rejected.
 Texts are cut to `MAX_TOKENS`; the split is by prompt with a fixed seed; seed 0 is shipped whatever
@@ -50,7 +50,7 @@ def main() -> None:
         tuned = preference.attach_lora(model, recipe, seed)
         preference.train_preferences(
             model, cached["train"], reference["train"], recipe, seed,
-            lambda step, steps, loss: print(f"seed {seed} step {step}/{steps} {loss:.4f}", flush=True),
+            lambda step, steps, loss: print(f"step {step}/{steps} {loss:.4f}", flush=True),
         )  # fmt: skip
         found = {
             name: measure(logps(model, cached[name], recipe), reference[name]) for name in sets
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def usable(pairs: list[PreferencePair], tokenizer: Any) -> list[PreferencePair]:  # noqa: ANN401
-    """Pairs whose prompt leaves room for 48 tokens of either answer, and whose cut answers differ."""
+    """Pairs whose prompt leaves 48 tokens to either answer, and whose cut answers differ."""
     kept = []
     for pair in pairs:
         sides = [

@@ -110,8 +110,8 @@ def _strip(title: str, side: SideAttribution, beta: float) -> dict[str, Any]:
 def _note(found: MarginAttribution, beta: float) -> str:
     if found.method == "feature_ablation":
         return (
-            "Each word is replaced by the vocabulary's mean embedding, and the change of the reward is "
-            "its score, spread over its tokens. Ablation scores need not add up to the reward."
+            "Each word is replaced by the vocabulary's mean embedding, and what that does to the "
+            "reward is its score, spread over its tokens. These scores need not add up."
         )
     errors = " and ".join(
         f"{number(beta * side.completeness_error)} ({name})"

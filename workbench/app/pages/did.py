@@ -11,9 +11,9 @@ from workbench.views import figures
 from workbench.views.figure import Figure
 
 _CAUTION = (
-    "H(q) over the candidate answers of each prompt says how spread the update is, not whether the "
-    "policy became more certain: policy = reference gives the largest H of all. Read it beside the "
-    "change of policy entropy, and compare only prompts with equally many candidates |S|. The theory "
+    "H(q) over a prompt's candidate answers says how spread the update is, not whether the policy "
+    "became more certain: policy = reference gives the largest H of all. Read it beside the change "
+    "of policy entropy, and compare only prompts with equally many candidates |S|. The theory "
     "takes the reference to be the distribution that chosen answers come from."
 )
 

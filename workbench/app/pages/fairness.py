@@ -1,13 +1,12 @@
 """Dependence of the outcome on protected attributes, singly and jointly."""
 
 import math
-from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
 import torch
 
-from workbench.app.panes import TABLE_CSS, FigurePane, number, table_html, text
+from workbench.app.panes import TABLE_CSS, FigurePane, number, table_html
 from workbench.app.state import PageState
 from workbench.engine.fairness import (
     SMALL_GROUP,
@@ -186,8 +185,8 @@ def _warnings(table: FairnessTable) -> list[str]:
         if small:
             shown = ", ".join(small[:4]) + (" …" if len(small) > 4 else "")
             notes.append(
-                f"⚠ {each.name}: {len(small)} groups have fewer than {SMALL_GROUP} pairs ({shown}); "
-                "their densities and means say little."
+                f"⚠ {each.name}: {len(small)} groups have fewer than {SMALL_GROUP} pairs "
+                f"({shown}); their densities and means say little."
             )
     return notes
 
