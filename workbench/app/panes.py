@@ -21,8 +21,8 @@ STRIP_CSS = """
   text-overflow: ellipsis; }
 .tile .value { font-size: 22px; font-weight: 600; font-variant-numeric: tabular-nums;
   line-height: 1.35; white-space: nowrap; }
-.tile .more { font-size: 12px; opacity: .75; font-variant-numeric: tabular-nums; white-space: nowrap;
-  overflow: hidden; text-overflow: ellipsis; }
+.tile .more { font-size: 12px; opacity: .75; font-variant-numeric: tabular-nums;
+  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 @media (max-width: 1000px) { .strip { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
 TABLE_CSS = """
@@ -94,8 +94,10 @@ class SummaryStrip:
 def strip_html(summary: Summary) -> str:
     """The strip's markup; names that a user wrote are escaped."""
     accuracy = f"reward accuracy {percent(summary.reward_accuracy)}"
-    shares = f"{percent(summary.reference_accuracy)} reference · {percent(summary.idealized_accuracy)} ideal"
-    rewards = f"chosen {number(summary.mean_chosen_reward)} · rejected {number(summary.mean_rejected_reward)}"
+    reference, ideal = percent(summary.reference_accuracy), percent(summary.idealized_accuracy)
+    shares = f"{reference} reference · {ideal} ideal"
+    chosen, rejected = number(summary.mean_chosen_reward), number(summary.mean_rejected_reward)
+    rewards = f"chosen {chosen} · rejected {rejected}"
     gap = f"gap to the ideal {points(summary.alignment_gap)}"
     did = f"{percent(summary.did_efficiency)} of its maximum, {summary.did_prompts} prompts"
     of = f"of {summary.dependence_of}" if summary.dependence_of else "no attribute chosen"

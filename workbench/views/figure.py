@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Members = NDArray[np.bool_]
 Scale = Literal["linear", "log"]
 Dash = Literal["", "dash", "dot", "dashdot"]
 
@@ -153,12 +154,13 @@ class Layer:
         tokens = self.colours or palette.SERIES
         return tokens[code % len(tokens)]
 
-    def parts(self) -> Iterator[tuple[int, str, NDArray[np.bool_]]]:
+    def parts(self) -> Iterator[tuple[int, str, Members]]:
         """Code, legend label and members of each group that has any; one part without groups."""
         if self.group is None:
             yield 0, self.name, np.ones(len(self), dtype=bool)
             return
-        for code in np.unique(self.group).tolist():
+        codes = np.unique(self.group).tolist()
+        for code in sorted(codes, key=lambda code: (code < 0, code)):
             yield code, self.label(code), self.group == code
 
     def label(self, code: int) -> str:
@@ -625,8 +627,8 @@ def _array_value(array: NDArray[Any]) -> list[Any]:
 def _decoded_figure(found: Mapping[str, Any]) -> Figure:
     known = dict(found)
     layers = tuple(_decoded_layer(dict(each)) for each in known.pop("layers"))
-    axes = {name: _decoded_axis(known.pop(name)) for name in ("x", "y")}
-    return Figure(layers=layers, **axes, **known)
+    x, y = _decoded_axis(known.pop("x")), _decoded_axis(known.pop("y"))
+    return Figure(x=x, y=y, layers=layers, **known)
 
 
 def _decoded_axis(found: Mapping[str, Any]) -> Axis:
@@ -645,7 +647,8 @@ def _decoded_layer(found: dict[str, Any]) -> Layer:
         "details": lambda parts: tuple(
             Detail(each["label"], _read_numbers(each["values"]), each["unit"]) for each in parts
         ),
-    } | dict.fromkeys(kind.axes, _read_numbers)
+    }
+    readers |= dict.fromkeys(kind.axes, _read_numbers)
     for name, value in found.items():
         if value is not None and name in readers:
             found[name] = readers[name](value)

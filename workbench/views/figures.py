@@ -27,6 +27,7 @@ from workbench.views.figure import (
     Figure,
     Layer,
     Line,
+    Members,
     Numbers,
     Points,
     Rule,
@@ -97,7 +98,7 @@ def margin_ecdf(table: RewardTable, groups: Groups = None, *, unit: str = REWARD
 def chosen_against_rejected(
     table: RewardTable, groups: Groups = None, *, unit: str = REWARD_UNIT
 ) -> Figure:
-    """Implicit reward of the chosen answer against the rejected one's; above the diagonal is right."""
+    """Implicit rewards of both answers of each pair; above the diagonal is ranked right."""
     kept, rejected, chosen = _kept(table.rejected, table.chosen)
     parts = _ranked(chosen > rejected) if groups is None else _groups(groups, kept)
     margin = Detail("margin", chosen - rejected, unit)
@@ -141,7 +142,7 @@ def idealized_accuracy(ranking: RankingTable, curve: IdealizedCurve, settings: S
     Source: Chen et al. 2024, Theorem 3.1 and Eq. 3; the grid of beta is that paper's.
     """
     kept, betas, accuracy = _kept(curve.betas, curve.accuracy)
-    grid_kept, grid_beta, grid = _kept(torch.tensor(PAPER_BETAS), curve.grid)
+    _, grid_beta, grid = _kept(np.array(PAPER_BETAS), curve.grid)
     x = Axis("β", "inverse temperature", "log")
     y = Axis("Ranking accuracy", "share of pairs")
     if not len(ranking.rows) or not len(betas):
@@ -156,7 +157,7 @@ def idealized_accuracy(ranking: RankingTable, curve: IdealizedCurve, settings: S
             *_rule(reference, "y", "R, reference", "muted", dash="dash", width=2.0, include=True),
             *_rule(settings.beta, "x", f"β = {settings.beta:g}", "text", dash="dot"),
             Line(x=betas, y=accuracy, name="R*, ideal", colours=("series1",), width=2.5),
-            Points(x=grid_beta, y=grid, name="R* on the paper's grid", colours=("series1",), size=8),
+            Points(x=grid_beta, y=grid, name="R*, paper's grid", colours=("series1",), size=8),
         ),
         empty=NOTHING_SCORED,
         note=_note(_grid_words(grid), _gap_words(grid, achieved), _left_out(kept)),
@@ -178,7 +179,7 @@ def loss_against_log_ratio(ranking: RankingTable, settings: Settings) -> Figure:
     return Figure(
         "Loss against the reference's log-ratio",
         Axis("c = log π_ref(rejected) − log π_ref(chosen)", _nats(settings)),
-        Axis("DPO loss", "nats"),
+        Axis("DPO loss", "nats", range=(None, _headroom(loss))),
         (_zero("x"), points, *_flip_curve(c, settings)),
         empty=NOTHING_SCORED,
         note=_note(
@@ -324,7 +325,7 @@ def group_densities(
     return Figure(
         f"Density of the {outcome_label} by group",
         Axis(_sentence(outcome_label), unit),
-        Axis("Density", f"1 / ({unit})", range=(0.0, None)),
+        Axis("Density", f"per {unit}", range=(0.0, None)),
         (*layers, _zero("x")),
         empty="Choose an attribute with at least two known values.",
         note="Gaussian kernel" if layers else "",
@@ -369,7 +370,7 @@ def group_means(
     outside = len(summaries) - len(known)
     return Figure(
         f"Mean {outcome_label} by group",
-        Axis("Group", "numbered as named", range=(0.4, len(known) + 0.6), names=names),
+        Axis("Group", "number", range=(0.4, len(known) + 0.6), names=names),
         Axis(f"{_sentence(outcome_label)}, mean", unit),
         (_zero("y"), *(_means(mean, half, names, known) if known else ())),
         empty="Choose an attribute to compare its groups.",
@@ -393,7 +394,7 @@ class _Parts:
     colours: tuple[str, ...] = ()
 
 
-def _groups(groups: Groups, kept: NDArray[np.bool_]) -> _Parts:
+def _groups(groups: Groups, kept: Members) -> _Parts:
     """Codes of the kept rows; the largest groups keep their names, the rest is `_OTHERS`."""
     if groups is None:
         return _Parts(np.zeros(int(kept.sum()), dtype=np.int64), ("",), ("series0",))
@@ -428,7 +429,7 @@ def _sides(margin: Numbers) -> _Parts:
     return _Parts(codes, ("chosen ahead", "rejected ahead"), ("good", "bad"))
 
 
-def _ranked(right: NDArray[np.bool_], tied: NDArray[np.bool_] | None = None) -> _Parts:
+def _ranked(right: Members, tied: Members | None = None) -> _Parts:
     codes = np.where(right, 0, 1)
     labels, colours = ("ranked right", "ranked wrong"), ("good", "bad")
     if tied is None or not tied.any():
@@ -445,7 +446,7 @@ def _by_size(size: Codes) -> _Parts:
     return _Parts(np.searchsorted(named, size), tuple(labels))
 
 
-def _members(did: DidTable, kept: NDArray[np.bool_], order: NDArray[Any]) -> tuple[Codes, Codes]:
+def _members(did: DidTable, kept: Members, order: NDArray[Any]) -> tuple[Codes, Codes]:
     """The pairs of each prompt and the point that stands for them."""
     rows, prompt = _numpy_rows(did.rows), np.asarray(did.prompt_of_pair, dtype=np.int64)
     first = _numpy_rows(did.prompt_rows)[kept][order]
@@ -466,7 +467,7 @@ def _pairs(
     x: Numbers,
     y: Numbers,
     rows: Any,  # noqa: ANN401
-    kept: NDArray[np.bool_],
+    kept: Members,
     parts: _Parts,
     *details: Detail,
     names: tuple[str, str],
@@ -558,6 +559,11 @@ def _flip_curve(c: Numbers, settings: Settings) -> tuple[Layer, ...]:
     return (Line(x=x.numpy(), y=y.numpy(), name=name, colours=("text",), width=2.0),)
 
 
+def _headroom(loss: Numbers) -> float | None:
+    """Top of the loss axis: the points and the curve where c is 0, not its far left end."""
+    return 1.2 * max(float(loss.max()), 2 * math.log(2)) if len(loss) else None
+
+
 def _slices(x: Numbers, y: Numbers) -> tuple[Layer, ...]:
     """Mean of y with its 95 % interval over slices of x with equally many pairs."""
     bins = min(_BAND_BINS, len(x) // _BAND_MEMBERS)
@@ -582,7 +588,7 @@ def _means(
     mean: Numbers, half: Numbers, names: tuple[str, ...], known: Sequence[GroupSummary]
 ) -> tuple[Layer, ...]:
     codes = np.arange(len(mean))
-    place = codes + 1.0
+    place = codes.astype(np.float64) + 1
     nothing = np.full(len(mean), np.nan)
     groups: dict[str, Any] = {"labels": names}
     ends = np.stack([mean - half, mean + half, nothing], axis=1).ravel()
@@ -635,7 +641,7 @@ def _fit(x: Numbers, y: Numbers) -> _Fit | None:
     return _Fit(ends, slope, float(y.mean() - slope * x.mean()), r)
 
 
-def _did_details(did: DidTable, kept: NDArray[np.bool_], order: NDArray[Any]) -> tuple[Detail, ...]:
+def _did_details(did: DidTable, kept: Members, order: NDArray[Any]) -> tuple[Detail, ...]:
     columns = (
         ("H", did.entropy, "nats"),
         ("candidates |S|", did.size, ""),
@@ -676,7 +682,7 @@ def _note(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _left_out(kept: NDArray[np.bool_]) -> str:
+def _left_out(kept: Members) -> str:
     missing = int((~kept).sum())
     return f"{missing:,} without a finite value left out" if missing else ""
 

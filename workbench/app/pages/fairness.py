@@ -198,8 +198,8 @@ def _joint_rows(found: JointDependence | Exception | None, beta: float) -> list[
         return [["CCdCov² and JdCov²", "need two attributes that vary (or are being computed)"]]
     return [
         ["Pairs for which all are known", str(found.n)],
-        ["CCdCov² (U): outcome against all attributes together", number(beta * found.concatenated)],
-        ["JdCov² (U, c = 1): mutual dependence of outcome and attributes", number(found.joint(beta))],
+        ["CCdCov² (U): outcome against all attributes", number(beta * found.concatenated)],
+        ["JdCov² (U, c = 1): mutual dependence of all", number(found.joint(beta))],
         ["   of which among the attributes themselves", number(found.joint_base)],
         [f"Jensen–Shannon over the {len(found.cells)} intersections, bits",
          number(found.jensen_shannon)],

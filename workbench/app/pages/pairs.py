@@ -217,16 +217,15 @@ class Tools:
         self.history.object = table_html(head, [_change(c) for c in store.history(_HISTORY)])
 
     def _layout(self) -> Any:  # noqa: ANN401 - a Panel layout
+        files = pmui.Row(self.upload, self.form, self.suffix, self.download, align="end")
+        versions = pmui.Row(self.version, self.tag, self.versions, self.restore, align="end")
         return pmui.Accordion(
-            ("Import and export", pmui.Column(
-                pmui.Row(self.upload, self.form, self.suffix, self.download, align="end"), self.report)),
+            ("Import and export", pmui.Column(files, self.report)),
             ("Label noise", pmui.Row(self.share, self.seed, self.inject, align="end")),
-            ("Versions and history", pmui.Column(
-                pmui.Row(self.version, self.tag, self.versions, self.restore, align="end"),
-                self.history)),
+            ("Versions and history", pmui.Column(versions, self.history)),
             active=[],
             sizing_mode="stretch_width",
-        )  # fmt: skip
+        )
 
     def _bind(self) -> None:
         self.upload.param.watch(lambda event: self._imported(), "value")
