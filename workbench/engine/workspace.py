@@ -17,7 +17,7 @@ from workbench.engine.session import Hub, Session
 from workbench.errors import DataError
 from workbench.scoring.store import ScoreStore
 
-DEFAULT_POLICY = "default+policy"
+DEFAULT_POLICY = "default"
 DEFAULT_REFERENCE = "default"
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{8,40}")
 

@@ -117,7 +117,7 @@ def _silverman(values: Tensor, groups: Tensor) -> float:
     scale = min(spread, robust) if robust > 0 else spread
     if scale <= 0:
         scale = float(values.std(unbiased=False)) or 1.0
-    return 0.9 * scale * len(values) ** -0.2
+    return 0.9 * scale * float(len(values) ** -0.2)
 
 
 def _density(grid: Tensor, values: Tensor, width: float) -> Tensor:
@@ -127,7 +127,8 @@ def _density(grid: Tensor, values: Tensor, width: float) -> Tensor:
 
 def _group_means(values: Tensor, groups: Tensor) -> Tensor:
     sums = torch.zeros(int(groups.max()) + 1, dtype=torch.float64).index_add(0, groups, values)
-    return sums / torch.bincount(groups)
+    means: Tensor = sums / torch.bincount(groups)
+    return means
 
 
 def _entropy_bits(mass: Tensor) -> Tensor:
