@@ -26,7 +26,7 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 _LOCAL = {"127.0.0.1", "localhost", "::1"}
-_PATIENCE_MS = 20_000
+_PATIENCE_MS = 60_000
 
 
 def chromium_path() -> str | None:
