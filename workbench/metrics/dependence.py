@@ -271,7 +271,8 @@ class _Space:
         """Sum a_ij b_ij for one-hot `other`: all pairs, less those within a level."""
         assert other.levels is not None
         x = self.points[:, 0]
-        within = [_Space(x[other.levels == k, None]).total for k in other.levels.unique()]
+        present = [k for k, size in enumerate(other._level_sizes.tolist()) if size]
+        within = [_Space(x[other.levels == k, None]).total for k in present]
         return other._level_distance * (self.total - torch.stack(within).sum())
 
     def centred(self, rows: slice, unbiased: bool) -> Tensor:

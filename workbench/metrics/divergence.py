@@ -127,8 +127,8 @@ def _density(grid: Tensor, values: Tensor, width: float) -> Tensor:
 
 def _group_means(values: Tensor, groups: Tensor) -> Tensor:
     sums = torch.zeros(int(groups.max()) + 1, dtype=torch.float64).index_add(0, groups, values)
-    means: Tensor = sums / torch.bincount(groups)
-    return means
+    sizes: Tensor = torch.bincount(groups)
+    return sums.div(sizes)
 
 
 def _entropy_bits(mass: Tensor) -> Tensor:
