@@ -132,7 +132,8 @@ def _group_means(values: Tensor, groups: Tensor) -> Tensor:
 
 
 def _entropy_bits(mass: Tensor) -> Tensor:
-    return -torch.special.xlogy(mass, mass).sum(dim=-1) / math.log(2)
+    bits: Tensor = -torch.special.xlogy(mass, mass).sum(dim=-1) / math.log(2)
+    return bits
 
 
 def _checked(values: Tensor, groups: Tensor) -> Tensor:
