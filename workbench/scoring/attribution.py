@@ -6,12 +6,13 @@ as a reward: a positive score raises that answer's reward. In the margin the rej
 with the opposite sign.
 
 Integrated gradients (Sundararajan et al., arXiv 1703.01365) go from a neutral text, every token's
-embedding replaced by the vocabulary's mean, to the text at hand; their sum should equal the
-difference of the two rewards, and the completeness error says by how much it does not. Feature
-ablation replaces one word at a time by the same neutral embedding.
+embedding replaced by the vocabulary's mean (or by zeros), to the text at hand; their sum should
+equal the difference of the two rewards, and the completeness error says by how much it does not.
+Feature ablation replaces one word at a time by the same neutral embedding. Policy and reference
+each read the text in their own embeddings, which differ where the policy was tuned as a whole.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from workbench.data.pairs import Text
 from workbench.errors import Cancelled, ScoringError
-from workbench.scoring.logprobs import IsCancelled, active
+from workbench.scoring.logprobs import IsCancelled, active, interruptible, target_logps
 from workbench.scoring.tokenise import token_texts, tokenise_completion
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ METHODS: dict[Method, str] = {
     "integrated_gradients": "Integrated gradients on embeddings",
     "feature_ablation": "Feature ablation over words",
 }
+Baseline = Literal["mean", "zero"]
 MAX_TOKENS = 512
+_VOCABULARY_CHUNK = 8192
 OnStep = Callable[[int, int], None]
 
 
@@ -40,13 +43,14 @@ class SideAttribution:
     """One answer's implicit reward, attributed to the tokens of its prompt and itself.
 
     Attributes:
-        tokens: Readable tokens, the first of the row left out where it is only a marker.
+        tokens: Readable tokens of prompt and answer, the template's own included.
         scores: Contribution of each token to the reward, in units of beta times nats.
         is_response: Whether a token belongs to the answer.
         value: The reward of the text.
         baseline_value: The reward of the answer's tokens after the neutral text.
-        completeness_error: Sum of the scores minus (value - baseline_value); 0 for ablation,
-            whose scores need not add up.
+        completeness_error: Sum of the scores minus (value - baseline_value). Integrated gradients
+            bring it to 0 with more steps; for ablation it is what the words do jointly, and need
+            not be small.
     """
 
     tokens: tuple[str, ...]
@@ -82,6 +86,7 @@ def attribute_margin(
     beta: float = 1.0,
     method: Method = "integrated_gradients",
     steps: int = 16,
+    baseline: Baseline = "mean",
     on_step: OnStep | None = None,
     cancelled: IsCancelled | None = None,
 ) -> MarginAttribution:
@@ -96,15 +101,19 @@ def attribute_margin(
         beta: Inverse temperature of the reward.
         method: Integrated gradients or feature ablation.
         steps: Points of the integral (integrated gradients only); more make it more complete.
-        on_step: Called with (done, total) model passes.
-        cancelled: Asked before every pass.
+        baseline: Neutral embedding: the vocabulary's mean, or zeros.
+        on_step: Called with (done, total) passes of both models.
+        cancelled: Asked before every pass and between the layers, forwards and backwards.
 
     Raises:
-        ScoringError: an answer without tokens, or a text longer than `MAX_TOKENS`.
+        ScoringError: an answer without tokens, a text longer than `MAX_TOKENS`, or no steps.
         Cancelled: asked to stop.
     """
+    if steps < 1:
+        raise ScoringError(f"{steps} steps make no integral; give at least 1.")
     count = _Counter(on_step, cancelled)
-    sides = [_Side(policy, reference, prompt, answer, beta, count) for answer in (chosen, rejected)]
+    models = (policy, reference)
+    sides = [_Side(models, prompt, side, beta, baseline, count) for side in (chosen, rejected)]
     count.total = sum(side.passes(method, steps) for side in sides)
     first, second = (side.attributed(method, steps) for side in sides)
     return MarginAttribution(first, second, method, beta)
@@ -115,12 +124,12 @@ class _Counter:
 
     def __init__(self, on_step: OnStep | None, cancelled: IsCancelled | None) -> None:
         self._on_step = on_step
-        self._cancelled = cancelled
+        self.cancelled = cancelled
         self.total = 0
         self.done = 0
 
     def step(self) -> None:
-        if self._cancelled is not None and self._cancelled():
+        if self.cancelled is not None and self.cancelled():
             raise Cancelled("the attribution was cancelled")
         self.done += 1
         if self._on_step is not None:
@@ -132,33 +141,34 @@ class _Side:
 
     def __init__(
         self,
-        policy: "LoadedModel",
-        reference: "LoadedModel",
+        models: tuple["LoadedModel", "LoadedModel"],
         prompt: Text,
         answer: Text,
         beta: float,
+        baseline: Baseline,
         count: _Counter,
     ) -> None:
-        sequence = tokenise_completion(
-            policy.tokenizer, prompt, answer, min(policy.max_length, MAX_TOKENS)
-        )
+        policy = models[0]
+        longest = min(MAX_TOKENS, *(model.max_length for model in models))
+        sequence = tokenise_completion(policy.tokenizer, prompt, answer, longest)
         self._start = max(sequence.response_start, 1)
         ids = torch.as_tensor(sequence.input_ids).long()
-        if sequence.empty or len(ids) <= self._start:
-            raise ScoringError("An answer without text has nothing to attribute; write one first.")
         if sequence.truncated:
             raise ScoringError(
-                f"This text has more than {MAX_TOKENS} tokens; shorten it to attribute its reward."
+                f"This text has more than {longest} tokens; shorten it to attribute its reward."
             )
+        if sequence.empty or len(ids) <= self._start:
+            raise ScoringError("An answer without text has nothing to attribute; write one first.")
         self._ids = ids.to(policy.model.device)
-        self._models = (policy, reference)
+        self._models = models
         self._beta = beta
+        self._baseline = baseline
         self._count = count
         self._texts = token_texts(policy.tokenizer, ids.tolist())
 
     def passes(self, method: Method, steps: int) -> int:
         """Model passes that the attribution will make, both models together counted once."""
-        return steps + 2 if method == "integrated_gradients" else len(self._words()) + 2
+        return steps + 2 if method == "integrated_gradients" else len(self._words()) + 3
 
     def attributed(self, method: Method, steps: int) -> SideAttribution:
         text, neutral = self._embedded()
@@ -166,16 +176,15 @@ class _Side:
             value, baseline = (float(self._reward(x)) for x in (text, neutral))
         if method == "integrated_gradients":
             scores = self._integrated(text, neutral, steps)
-            error = float(scores.sum()) - (value - baseline)
         else:
-            scores, error = self._ablated(text, neutral), 0.0
+            scores = self._ablated(text, neutral)
         return SideAttribution(
             tuple(self._texts),
             tuple(scores.tolist()),
             tuple(place >= self._start for place in range(len(self._ids))),
             value,
             baseline,
-            error,
+            float(scores.sum()) - (value - baseline),
         )
 
     def _integrated(self, text: Tensor, neutral: Tensor, steps: int) -> Tensor:
@@ -204,37 +213,60 @@ class _Side:
     def _words(self) -> list[list[int]]:
         """Places of the tokens of each word: a word begins with white space or a new kind."""
         words: list[list[int]] = []
+        last = ""
         for place, text in enumerate(self._texts):
-            starts = not words or text[:1].isspace() or place == self._start
-            starts = starts or not (text[:1].isalnum() and self._texts[place - 1][-1:].isalnum())
-            if starts:
+            # A token that reads as nothing is the first part of the character that follows it.
+            joins = (last[-1:].isalnum() and text[:1].isalnum()) or (last == "" and place > 0)
+            if place in (0, self._start) or not joins:
                 words.append([])
             words[-1].append(place)
+            last = text
         return words
 
     def _embedded(self) -> tuple[Tensor, Tensor]:
-        """The text's embeddings and the neutral text's, shape (1, tokens, width)."""
-        table = self._models[0].model.get_input_embeddings().weight.detach()
-        text = table[self._ids][None]
-        neutral = table.mean(dim=0).expand_as(text).clone()
-        return text, neutral
+        """The text's embeddings and the neutral text's, shape (1, tokens, width of all tables)."""
+        text, neutral = [], []
+        for table in self._tables():
+            own = table(self._ids).detach().float()
+            middle = _mean_embedding(table) if self._baseline == "mean" else own.new_zeros(())
+            text.append(own)
+            neutral.append(middle.expand_as(own))
+        return torch.cat(text, dim=-1)[None], torch.cat(neutral, dim=-1)[None]
+
+    def _tables(self) -> list[Any]:
+        """The models' embedding tables; one where they share it."""
+        return list(dict.fromkeys(model.model.get_input_embeddings() for model in self._models))
 
     def _reward(self, embeddings: Tensor) -> Tensor:
         """beta (log pi - log pi_ref) of the answer's tokens after these embeddings, shape (b,)."""
         self._count.step()
-        policy, reference = (self._answer_logp(model, embeddings) for model in self._models)
+        tables = self._tables()
+        widths = [table.weight.shape[1] for table in tables]
+        parts = torch.split(embeddings, widths, dim=-1)
+        own = dict(zip(tables, parts, strict=True))
+        policy, reference = (
+            self._answer_logp(model, own[model.model.get_input_embeddings()])
+            for model in self._models
+        )
         return self._beta * (policy - reference)
 
     def _answer_logp(self, loaded: "LoadedModel", embeddings: Tensor) -> Tensor:
         model: Any = loaded.model
-        with active(loaded):
-            keep = torch.arange(self._start - 1, len(self._ids) - 1, device=embeddings.device)
-            out = model(inputs_embeds=embeddings, logits_to_keep=keep, use_cache=False)
-        logp = torch.log_softmax(out.logits.float(), dim=-1)
-        targets = self._ids[self._start :].expand(len(embeddings), -1)[..., None]
-        return logp.gather(-1, targets)[..., 0].double().sum(dim=-1)
+        keep = torch.arange(self._start - 1, len(self._ids) - 1, device=embeddings.device)
+        with active(loaded), interruptible(model, self._count.cancelled):
+            out = model(
+                inputs_embeds=embeddings.to(model.dtype), logits_to_keep=keep, use_cache=False
+            )
+        targets = self._ids[self._start :].expand(len(embeddings), -1)
+        return target_logps(out.logits, targets).double().sum(dim=-1)
 
 
-def shown_tokens(texts: Sequence[str]) -> list[str]:
-    """Tokens with their white space made visible."""
-    return [text.replace("\n", "↵").replace("\t", "⇥") for text in texts]
+def _mean_embedding(table: Any) -> Tensor:  # noqa: ANN401 - an embedding module
+    """The mean of what the table gives, which may be scaled, over its vocabulary; (width,)."""
+    size, device = table.weight.shape[0], table.weight.device
+    total = torch.zeros(table.weight.shape[1], device=device)
+    for start in range(0, size, _VOCABULARY_CHUNK):
+        ids = torch.arange(start, min(start + _VOCABULARY_CHUNK, size), device=device)
+        total += table(ids).detach().float().sum(dim=0)
+    mean: Tensor = total / size
+    return mean

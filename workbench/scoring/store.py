@@ -51,15 +51,23 @@ class ScoreStore:
     def lookup(self, scorer: Scorer, requests: Sequence[Request]) -> dict[Request, SequenceScore]:
         """The requests whose scores are known, without asking the model."""
         with self._lock:
-            keys = {request: self._key(scorer, request) for request in requests}
-            unread = [key for key in keys.values() if key not in self._memory]
-            self._read(unread)
-            return {r: self._memory[key] for r, key in keys.items() if key in self._memory}
+            who = scorer_key(scorer)
+            keys = {request: self._key(who, request) for request in requests}
+            found = self._read([key for key in keys.values() if key not in self._memory])
+            for key in keys.values():
+                if key in self._memory:
+                    self._memory.move_to_end(key)
+                    found[key] = self._memory[key]
+            # Only now may anything be forgotten: a set larger than the memory is still answered.
+            for key, score in found.items():
+                self._remember(key, score)
+            return {request: found[key] for request, key in keys.items() if key in found}
 
     def keep(self, scorer: Scorer, scores: dict[Request, SequenceScore]) -> None:
         """Remember scores; on the disk when this returns, unless `problem` says otherwise."""
         with self._lock:
-            rows = [(self._key(scorer, request), score) for request, score in scores.items()]
+            who = scorer_key(scorer)
+            rows = [(self._key(who, request), score) for request, score in scores.items()]
             for key, score in rows:
                 self._remember(key, score)
             with self._guarded() as database:
@@ -75,27 +83,27 @@ class ScoreStore:
                 self._database.close()
                 self._database = None
 
-    def _read(self, keys: Sequence[bytes]) -> None:
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, SequenceScore]:
+        """What the file knows of some keys; damaged rows count as unknown."""
+        found: dict[bytes, SequenceScore] = {}
         for start in range(0, len(keys), _SQL_VARIABLES):
             some = keys[start : start + _SQL_VARIABLES]
             marks = ",".join("?" * len(some))
             with self._guarded() as database:
                 if database is None:
-                    return
+                    break
                 query = f"SELECT key, value FROM score WHERE key IN ({marks})"
-                for key, value in database.execute(query, some):
-                    score = unpack(value)
-                    if score is not None:
-                        self._remember(key, score)
+                scores = ((key, unpack(value)) for key, value in database.execute(query, some))
+                found.update((key, score) for key, score in scores if score is not None)
+        return found
 
     def _remember(self, key: bytes, score: SequenceScore) -> None:
         self._memory[key] = score
         while len(self._memory) > MEMORY_ITEMS:
             self._memory.popitem(last=False)
 
-    def _key(self, scorer: Scorer, request: Request) -> bytes:
+    def _key(self, who: bytes, request: Request) -> bytes:
         """The request's key; kept, because hashing 10,000 long texts again would be felt."""
-        who = scorer_key(scorer)
         key = self._keys.get((who, request))
         if key is None:
             if len(self._keys) > 4 * MEMORY_ITEMS:
@@ -104,6 +112,7 @@ class ScoreStore:
         return key
 
     def _open(self, path: Path) -> sqlite3.Connection | None:
+        database: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(path, check_same_thread=False, timeout=10)
@@ -112,6 +121,8 @@ class ScoreStore:
             database.execute("CREATE TABLE IF NOT EXISTS score (key BLOB PRIMARY KEY, value BLOB)")
         except (sqlite3.Error, OSError) as error:
             self._complain(error)
+            if database is not None:
+                database.close()
             return None
         return database
 
@@ -195,9 +206,9 @@ def pack(score: SequenceScore) -> bytes:
     return head.tobytes() + ids.tobytes() + logps.tobytes()
 
 
-def unpack(value: bytes) -> SequenceScore | None:
+def unpack(value: object) -> SequenceScore | None:
     """Bytes as a score; None when they are damaged, which means: score again."""
-    if len(value) < _HEADER.itemsize:
+    if not isinstance(value, bytes) or len(value) < _HEADER.itemsize:
         return None
     head = np.frombuffer(value, _HEADER, count=1)[0]
     body, n = value[_HEADER.itemsize :], int(head["tokens"])

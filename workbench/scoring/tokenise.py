@@ -4,8 +4,8 @@ The two are tokenised jointly, as the model would read them, and the answer begi
 tokens first differ from the prompt's own: a token that straddles the border belongs to the
 answer. With a chat template a plain prompt is one user turn and the answer one assistant turn,
 whose end-of-turn token is the last that is scored, for chosen and rejected alike. Without one,
-prompt and answer are joined by a space where neither has one, and the tokenizer's end-of-sequence
-token closes the answer.
+prompt and answer are joined by a space where neither has one, begin as the tokenizer begins every
+text, and the tokenizer's end-of-sequence token closes the answer.
 """
 
 import threading
@@ -50,10 +50,11 @@ def tokenise_completion(
     """Tokenise an answer together with its prompt; what is too long loses its end (keep-start).
 
     Raises:
-        ScoringError: the chat template refuses the conversation, with its roles named.
+        ScoringError: the roles make no sense, or the chat template refuses them; they are named.
     """
     if max_length < 2:
         raise ScoringError(f"max_length is {max_length}; give at least 2 tokens.")
+    _check_roles(prompt, response)
     limit = max_length * _CHARS_PER_TOKEN
     # A megabyte of text would keep the tokenizer busy for what is cut off anyway.
     cut_prompt, cut_response = _cut(prompt, limit), _cut(response, limit)
@@ -67,21 +68,45 @@ def tokenise_completion(
     return TokenisedSequence(ids, start, too_long, empty)
 
 
+def prompt_tokens(tokenizer: Any, prompt: Text, max_length: int) -> list[int]:  # noqa: ANN401
+    """Tokens of a prompt as an answer would follow it, at most `max_length` of them.
+
+    Raises:
+        ScoringError: the roles make no sense, or the chat template refuses them; they are named.
+    """
+    _check_roles(prompt, "")
+    cut = _cut(prompt, max_length * _CHARS_PER_TOKEN)
+    with _lock:
+        if not has_chat_template(tokenizer):
+            return _opening(tokenizer, plain(cut))[:max_length]
+        return _prompt_ids(tokenizer, _turns(cut, "user"))[:max_length]
+
+
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:  # noqa: ANN401
     """What each token reads, white space kept; bytes that make no character alone read as �.
 
     A character spread over several tokens stands whole at the last of them.
     """
-    texts, pending = [], list[int]()
+    texts, pending = list[str](), list[int]()
+    before = list[int]()
     for token in ids:
         pending.append(int(token))
-        text = tokenizer.decode(pending, skip_special_tokens=False)
+        text = _continued(tokenizer, before, pending)
         whole = not text.endswith("�") or len(pending) >= 4
         texts.append(text if whole else "")
-        pending = [] if whole else pending
+        before, pending = (pending, []) if whole else (before, pending)
     if pending:
         texts[-1] = "�"
     return texts
+
+
+def _continued(tokenizer: Any, before: list[int], ids: list[int]) -> str:  # noqa: ANN401
+    """What tokens read after others: at a text's start some tokenizers drop the first space."""
+    texts: list[str] = [
+        tokenizer.decode(part, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        for part in (before + ids, before)
+    ]
+    return texts[0][len(texts[1]) :] if before else texts[0]
 
 
 def has_chat_template(tokenizer: Any) -> bool:  # noqa: ANN401
@@ -94,21 +119,43 @@ def _encoded(tokenizer: Any, prompt: Text, response: Text) -> tuple[list[int], l
         return _plain_ids(tokenizer, plain(prompt), plain(response))
     turns = _turns(prompt, "user")
     answer = _turns(response, "assistant")
-    opened = _rendered(tokenizer, turns, add_generation_prompt=True)
+    own = _prompt_ids(tokenizer, turns)
     closed = _rendered(tokenizer, [*turns, *answer], add_generation_prompt=False)
-    own, joint = (
-        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (opened, closed)
-    )
+    joint = tokenizer(closed, add_special_tokens=False)["input_ids"]
     return own, _through_end_of_turn(joint, len(own), tokenizer)
+
+
+def _prompt_ids(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:  # noqa: ANN401
+    opened = _rendered(tokenizer, turns, add_generation_prompt=True)
+    ids: list[int] = tokenizer(opened, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _plain_ids(tokenizer: Any, prompt: str, response: str) -> tuple[list[int], list[int]]:  # noqa: ANN401
     gap = "" if not prompt or prompt[-1:].isspace() or response[:1].isspace() else " "
-    own = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    joint = tokenizer(prompt + gap + response, add_special_tokens=False)["input_ids"]
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    own, joint = (_text_ids(tokenizer, text) for text in (prompt, prompt + gap + response))
+    begin = _begin(tokenizer, own)
     last = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return [*first, *own], [*first, *joint, *last]
+    return [*begin, *own], [*begin, *joint, *last]
+
+
+def _opening(tokenizer: Any, prompt: str) -> list[int]:  # noqa: ANN401
+    """A prompt without a template: what stands before its answer."""
+    own = _text_ids(tokenizer, prompt)
+    return [*_begin(tokenizer, own), *own]
+
+
+def _begin(tokenizer: Any, own: list[int]) -> list[int]:  # noqa: ANN401
+    """Where nothing would stand before the answer, its first token could not be scored."""
+    first = tokenizer.bos_token_id
+    return [first] if first is not None and not own else []
+
+
+def _text_ids(tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401
+    """A text as the tokenizer begins every one, with <bos> if that is its way, and never closed."""
+    ids: list[int] = tokenizer(text)["input_ids"]
+    last = tokenizer.eos_token_id
+    return ids[:-1] if last is not None and ids[-1:] == [last] and len(ids) > 1 else ids
 
 
 def _through_end_of_turn(ids: list[int], start: int, tokenizer: Any) -> list[int]:  # noqa: ANN401
@@ -132,6 +179,22 @@ def _rendered(tokenizer: Any, turns: list[dict[str, str]], add_generation_prompt
             "Change the roles, or write the prompt as plain text."
         ) from error
     return text
+
+
+def _check_roles(prompt: Text, response: Text) -> None:
+    """A conversation asks first and the assistant answers; strings have no roles to be wrong."""
+    asked = [] if isinstance(prompt, str) else [message.role for message in prompt]
+    said = [] if isinstance(response, str) else [message.role for message in response]
+    if not isinstance(prompt, str) and (not asked or asked[-1] not in ("user", "tool")):
+        raise ScoringError(
+            f"The prompt's roles are {', '.join(asked) or 'none'}; a prompt ends with a user or "
+            "tool message. Put the assistant's last words into the answers."
+        )
+    if not isinstance(response, str) and (not said or said[0] != "assistant"):
+        raise ScoringError(
+            f"The answer's roles are {', '.join(said) or 'none'}; an answer begins with the "
+            "assistant. Put what comes before into the prompt."
+        )
 
 
 def _turns(text: Text, role: str) -> list[dict[str, str]]:
