@@ -1,5 +1,7 @@
 """Direct preference optimisation (Rafailov et al., arXiv 2305.18290, Eq. 7) and DPO^gamma."""
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -18,7 +20,14 @@ def sigmoid_loss(
         reference_log_ratio: c = log pi_ref(y_l|x) - log pi_ref(y_w|x), nats.
         beta: Inverse temperature, > 0.
         gamma: Weight of the reference; 0 leaves it out.
+
+    The loss keeps the inputs' precision and gradient; a missing score (NaN) gives NaN.
+
+    Raises:
+        ValueError: beta is not positive.
     """
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta is {beta}; give a number above 0, for example 0.1.")
     return softplus(-beta * (policy_log_ratio + gamma * reference_log_ratio), threshold=50)
 
 
