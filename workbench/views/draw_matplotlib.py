@@ -124,7 +124,7 @@ def _letters() -> frozenset[int]:
 
 def _draw_texts(canvas: "Canvas", axes: "Axes", figure: Figure, dark: bool) -> None:
     shown = palette.theme(dark)
-    canvas.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr, call-arg]
+    canvas.get_layout_engine().set(w_pad=0.12, h_pad=0.05)  # type: ignore[union-attr, call-arg]
     title = "\n".join(textwrap.wrap(drawable(figure.title, 160), 70))
     canvas.suptitle(title, x=0.016, ha="left", fontsize=13, fontweight="bold", color=shown.text)
     note = "\n".join(textwrap.wrap(drawable(figure.note, 400), _WIDE))
@@ -190,11 +190,14 @@ def _lean(axes: "Axes", count: int) -> None:
 
 def _draw_legend(canvas: "Canvas", axes: "Axes", dark: bool) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    entries = {label: handle for handle, label in zip(handles, labels, strict=True) if label}
+    # The first layer of a name stands for it, as on the page.
+    named = [(label, handle) for handle, label in zip(handles, labels, strict=True) if label]
+    entries = dict(reversed(named))
+    entries = {label: entries[label] for label, _ in named}
     if not entries:
         return
-    widest = max(len(label) for label in entries)
-    columns = max(1, min(len(entries), 92 // (widest + 6)))
+    widths = [len(label) + 7 for label in entries]
+    columns = len(entries) if sum(widths) <= _WIDE + 7 else max(1, _WIDE // max(widths))
     canvas.legend(
         entries.values(),
         entries.keys(),

@@ -88,6 +88,8 @@ def _axis(figure: Figure, name: str, dark: bool) -> dict[str, Any]:
         "zeroline": False,
         "showline": True,
         "range": None if domain is None else list(domain),
+        "showticklabels": not figure.is_blank,
+        "showgrid": not figure.is_blank,
         "minorloglabels": "none" if axis.scale == "log" else None,
     }
     if axis.names:
@@ -171,6 +173,7 @@ def _points(
 
 
 def _bars(layer: Bars, members: Members, shade: str) -> dict[str, Any]:
+    members = members & np.isfinite(layer.x0 + layer.x1 + layer.height)
     x0, x1 = layer.x0[members], layer.x1[members]
     base = None if layer.y0 is None else layer.y0[members]
     return {

@@ -479,15 +479,15 @@ def _layer_frame(figure: Figure, layer: Layer) -> "pd.DataFrame":
     import pandas as pd
 
     count = len(layer)
-    columns: dict[str, Any] = {"layer": np.full(count, layer.name or layer.kind, dtype=object)}
-    names = np.array([*layer.labels, UNKNOWN], dtype=object)
+    columns: dict[str, Any] = {"layer": np.full(count, plain(layer.name or layer.kind), object)}
+    names = np.array([*(plain(label) for label in layer.labels), UNKNOWN], dtype=object)
     columns["group"] = np.full(count, "", object) if layer.group is None else names[layer.group]
     rows = layer.rows if isinstance(layer, Points) else None
     columns["row"] = pd.array([None] * count if rows is None else rows, dtype="Int64")
     for name, values in layer.columns.items():
         columns[_column_title(figure, layer, name)] = values
     for each in layer.details if isinstance(layer, Points) else ():
-        title = each.title
+        title = plain(each.title)
         while title in columns:
             title += " ′"
         columns[title] = each.values
@@ -501,7 +501,7 @@ def _column_title(figure: Figure, layer: Layer, name: str) -> str:
     axis = layer.axes.get(name, name)
     same = figure.x.title == figure.y.title
     mark = f" [{axis}]" if same or figure.axis(axis).title in ("layer", "group", "row") else ""
-    return f"{figure.axis(axis).title}{mark}{_ENDS.get(name, '')}"
+    return f"{plain(figure.axis(axis).title)}{mark}{_ENDS.get(name, '')}"
 
 
 # ------------------------------------------------------------------ ranges

@@ -19,6 +19,7 @@ from workbench.engine.settings import PAPER_BETAS, Settings
 from workbench.engine.values import DidTable, IdealizedCurve, RankingTable, RewardTable
 from workbench.objectives.dpo import sigmoid_loss
 from workbench.views.figure import (
+    UNKNOWN,
     Axis,
     Band,
     Bars,
@@ -32,13 +33,14 @@ from workbench.views.figure import (
     Points,
     Rule,
 )
+from workbench.views.palette import SERIES
 
 Groups = Sequence[str | None] | None
 
 REWARD_UNIT = "β·nats"
 NOTHING_SCORED = "No pair is scored yet."
 _Z = 1.959964
-_MOST_GROUPS = 7
+_MOST_GROUPS = 6
 _OTHERS = "all others"
 _MOST_BINS = 60
 _CURVE_POINTS = 201
@@ -64,7 +66,7 @@ def margin_histogram(
     return Figure(
         "Reward margins",
         Axis("Reward margin, chosen − rejected", unit),
-        Axis("Pairs", "count"),
+        Axis("Pairs", "count", range=(0.0, _tallest(margin, edges))),
         (*layers, _zero("x")),
         empty=NOTHING_SCORED,
         note=_note(_margin_words(margin), _left_out(kept)),
@@ -175,11 +177,11 @@ def loss_against_log_ratio(ranking: RankingTable, settings: Settings) -> Figure:
     parts = _ranked(correct > 0.5, tied=correct == 0.5)
     m = Detail("policy log-ratio", np.asarray(ranking.policy_log_ratio)[kept], _nats(settings))
     points = _pairs(c, loss, ranking.rows, kept, parts, m, names=("c", "loss"))
-    flipped = _note(_share_words(correct[c > 0], "of the pairs that the reference ranks wrong"))
+    flipped = _note(_share_words(correct[c > 0], "where the reference is wrong"))
     return Figure(
         "Loss against the reference's log-ratio",
         Axis("c = log π_ref(rejected) − log π_ref(chosen)", _nats(settings)),
-        Axis("DPO loss", "nats", range=(None, _headroom(loss))),
+        Axis("DPO loss", "nats", range=_headroom(loss)),
         (_zero("x"), points, *_flip_curve(c, settings)),
         empty=NOTHING_SCORED,
         note=_note(
@@ -250,7 +252,7 @@ def entropy_against_change(did: DidTable) -> Figure:
 
 _MOVES = (
     "chosen rises",
-    "chosen falls, rejected falls more",
+    "chosen falls, margin grows",
     "chosen falls, margin shrinks",
 )
 
@@ -270,8 +272,8 @@ def displacement(did: DidTable, *, unit: str = "nats") -> Figure:
     words = f"{displaced} displaced: the margin grows while the chosen answer becomes less likely"
     return Figure(
         "Displacement of the log-likelihood",
-        Axis("Rejected answer, log π − log π_ref", unit),
-        Axis("Chosen answer, log π − log π_ref", unit),
+        Axis("Rejected, log π − log π_ref", unit),
+        Axis("Chosen, log π − log π_ref", unit),
         (*_diagonal(rejected, chosen, "equal shift"), _zero("x"), _zero("y"), points),
         empty=NOTHING_SCORED,
         note=_note(_pairs_word(len(chosen)), words if len(chosen) else "", _left_out(kept)),
@@ -317,11 +319,11 @@ def group_densities(
     layers: list[Layer] = []
     for place, (label, curve) in enumerate(zip(labels, curves, strict=True)):
         look = {"name": label, "colours": (f"series{place % 7}",)}
+        dash = ("", "dash", "dot", "dashdot")[place % 4]
+        layers.append(Line(x=x, y=curve, dash=dash, **look))  # type: ignore[arg-type]
         if len(curves) <= 4:
             floor = np.zeros(len(x))
             layers.append(Band(x=x, y0=floor, y1=curve, opacity=0.12, **look))  # type: ignore[arg-type]
-        dash = ("", "dash", "dot", "dashdot")[place % 4]
-        layers.append(Line(x=x, y=curve, dash=dash, **look))  # type: ignore[arg-type]
     return Figure(
         f"Density of the {outcome_label} by group",
         Axis(_sentence(outcome_label), unit),
@@ -409,11 +411,16 @@ def _groups(groups: Groups, kept: Members) -> _Parts:
     if len(order) > _MOST_GROUPS:
         largest = set(np.argsort(-sizes, kind="stable")[: _MOST_GROUPS - 1].tolist())
         order = [code for code in order if code in largest]
+    labels = [str(names[code]) for code in order]
+    if len(names) > len(order):
+        labels.append(_OTHERS)
     place = np.full(len(names) + 1, len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    place[-1] = -1
-    others = (_OTHERS,) if len(names) > len(order) else ()
-    return _Parts(place[codes], (*(str(names[code]) for code in order), *others))
+    place[-1] = len(labels)
+    colours = SERIES[: len(labels)]
+    if (codes < 0).any():
+        return _Parts(place[codes], (*labels, UNKNOWN), (*colours, "muted"))
+    return _Parts(place[codes], tuple(labels), colours)
 
 
 def _natural(label: str) -> tuple[int, float, str]:
@@ -503,17 +510,19 @@ def _stacked(values: Numbers, edges: Numbers, parts: _Parts) -> Bars:
     """Counts of each group in each bin, one group on top of the other; empty bars left out."""
     bins = len(edges) - 1
     place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, bins - 1)
-    known = parts.codes >= 0
-    codes = np.where(known, parts.codes, len(parts.labels))
-    counts = np.bincount(codes * bins + place, minlength=(len(parts.labels) + 1) * bins)
+    counts = np.bincount(parts.codes * bins + place, minlength=len(parts.labels) * bins)
     height = counts.reshape(-1, bins).astype(np.float64)
     base = np.cumsum(height, axis=0) - height
     group, at = np.nonzero(height)
     return Bars(
         x0=edges[at], x1=edges[at + 1], height=height[group, at], y0=base[group, at],
-        group=np.where(group == len(parts.labels), -1, group),
-        labels=parts.labels, colours=parts.colours, opacity=0.9,
+        group=group, labels=parts.labels, colours=parts.colours, opacity=0.9,
     )  # fmt: skip
+
+
+def _tallest(values: Numbers, edges: Numbers) -> float | None:
+    """Top of a stacked histogram's axis."""
+    return 1.05 * float(np.histogram(values, edges)[0].max()) if len(values) else None
 
 
 def _edges(values: Numbers) -> Numbers:
@@ -559,9 +568,10 @@ def _flip_curve(c: Numbers, settings: Settings) -> tuple[Layer, ...]:
     return (Line(x=x.numpy(), y=y.numpy(), name=name, colours=("text",), width=2.0),)
 
 
-def _headroom(loss: Numbers) -> float | None:
-    """Top of the loss axis: the points and the curve where c is 0, not its far left end."""
-    return 1.2 * max(float(loss.max()), 2 * math.log(2)) if len(loss) else None
+def _headroom(loss: Numbers) -> tuple[float, float] | None:
+    """The loss axis holds the points and the curve where c is 0, not the curve's far left end."""
+    top = 1.2 * max(float(loss.max(initial=0.0)), 2 * math.log(2))
+    return (-0.03 * top, top) if len(loss) else None
 
 
 def _slices(x: Numbers, y: Numbers) -> tuple[Layer, ...]:
@@ -579,8 +589,8 @@ def _slices(x: Numbers, y: Numbers) -> tuple[Layer, ...]:
     half = _Z * spread / np.sqrt(count)
     look: dict[str, Any] = {"name": "mean of a slice, 95 %", "colours": ("series1",)}
     return (
-        Band(x=centre, y0=mean - half, y1=mean + half, opacity=0.2, **look),
         Line(x=centre, y=mean, width=2.5, **look),
+        Band(x=centre, y0=mean - half, y1=mean + half, opacity=0.2, **look),
     )
 
 

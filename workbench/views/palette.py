@@ -2,7 +2,8 @@
 
 Figures name a token ("series0", "bad"); a renderer asks for its colour in the theme at hand. Okabe
 and Ito's hues are darkened (light) or lightened (dark) until a mark reaches a contrast of 3 and a
-word one of 4.5 on its background (WCAG 2.2, 1.4.3 and 1.4.11).
+word one of 4.5 on its background (WCAG 2.2, 1.4.3 and 1.4.11), and chosen so that the first five
+series stay apart for readers without red or green cones.
 
 Source: M. Okabe and K. Ito, "Color Universal Design", 2008.
 """
@@ -43,7 +44,7 @@ LIGHT = Theme(
     text="#1c2430",
     muted="#5b6675",
     grid="#e6e9ee",
-    series=("#0072b2", "#d55e00", "#008f68", "#b2528a", "#a87400", "#2a8fc7", "#6b6b6b"),
+    series=("#0072b2", "#d55e00", "#279782", "#770168", "#5e4c19", "#2a8fc7", "#6b6b6b"),
     low="#0072b2",
     high="#d55e00",
     good="#0072b2",
@@ -56,11 +57,11 @@ DARK = Theme(
     text="#e8ecf2",
     muted="#a3aebd",
     grid="#2a323d",
-    series=("#4aa3df", "#f0803c", "#1fbf92", "#de8fbb", "#e6b030", "#8fd0f5", "#b5b5b5"),
-    low="#4aa3df",
+    series=("#22b2ff", "#f25916", "#7bf1dc", "#bf3d86", "#fec90b", "#8fd0f5", "#b5b5b5"),
+    low="#22b2ff",
     high="#f0803c",
-    good="#4aa3df",
-    warn="#e6b030",
+    good="#22b2ff",
+    warn="#fec90b",
     bad="#f0803c",
 )
 SERIES = tuple(f"series{place}" for place in range(len(LIGHT.series)))
