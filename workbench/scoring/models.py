@@ -553,7 +553,8 @@ def _folder(base: str, report: OnProgress, cancelled: IsCancelled | None) -> Pat
         # The hub's client raises a dozen kinds; for the user they are one: it is not to be had.
         raise ModelError(
             f"{name} cannot be fetched from the hub ({type(error).__name__}: "
-            f"{_first_words(error)}); check the name and the connection, or give a folder on this machine."
+            f"{_first_words(error)}); check the name and the connection, or give a folder on this "
+            "machine."
         ) from error
 
 
