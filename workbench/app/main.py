@@ -1,36 +1,46 @@
 """The application: one page template over a session, and the server that shows it."""
 
 import webbrowser
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import panel as pn
 import panel_material_ui as pmui
-import param
-from panel.custom import AnyWidgetComponent
+from panel_material_ui.template import Page as Template
 
-from workbench.app.controls import Controls
+from workbench.app.browser import Connection, Downloads, Shortcuts
+from workbench.app.controls import Controls, DataControls, ModelControls
+from workbench.app.opening import Opener
 from workbench.app.pages import Page
-from workbench.app.panes import SummaryStrip, text
-from workbench.app.server import RUN_ID, ServerOptions, address_of, make_server
+from workbench.app.panes import SummaryStrip, table_html, table_pane, text
+from workbench.app.server import ServerOptions, address_of, make_server
 from workbench.app.state import PAGES, PageState
+from workbench.app.theme import theme_config
 from workbench.data.pairs import PreferenceSet
 from workbench.data.sources import open_source
 from workbench.engine.session import Session
 from workbench.engine.workspace import Workspace
 from workbench.errors import WorkbenchError
 
+TITLE = "Preference workbench"
 _POLL_MS = 100
-
-
-class Connection(AnyWidgetComponent):
-    """Watches for the server's end; see connection.js."""
-
-    _esm = "connection.js"
-    run = param.String(RUN_ID)
+_ASKED = {
+    "DID": ("tokens",),
+    "Attribution": ("attribution",),
+    "Fairness": ("permutation", "joint"),
+}
+_KEYS = {
+    "1 … 6": "go to a page",
+    "j / k": "select the next or the previous pair",
+    "[ / ]": "make β smaller or larger",
+    "Ctrl+Z / Ctrl+Shift+Z": "undo or redo an edit",
+    "?": "show these keys (on Pairs: those of the table)",
+}
 
 
 class App:
-    """One browser tab: controls, the strip of live quantities, and the six pages."""
+    """One browser tab: the sidebar, the strip of live quantities, and the six pages."""
 
     def __init__(self, workspace: Workspace, session: Session, query: dict[str, str]) -> None:
         self._workspace = workspace
@@ -39,12 +49,17 @@ class App:
         if not self.state.settings.attributes:
             names = session.store.pairs().attribute_names()
             self.state.change(attributes=tuple(names))
-        self._pages = _pages(self.state, self._open)
+        self._opener = Opener(workspace, session, _go)
+        self._pages = _pages(self.state, self._opener.take)
         self._strip = SummaryStrip(self.state)
         self._controls = Controls(self.state)
-        self._message = pmui.Typography("", color="error", visible=False)
-        self._progress = pmui.LinearProgress(visible=False, sizing_mode="stretch_width")
-        self._working = text("")
+        self._data = DataControls(self.state, self._opener)
+        self._models = ModelControls(self.state, self._use_models)
+        self._notice = Notice(self.state)
+        self._activity = Activity(session)
+        self._help = pmui.Dialog(_keys_table(), title="Keys", show_close_button=True)
+        self._downloads = Downloads()
+        self.state.download = self._downloads.send
         self._tabs = pmui.Tabs(
             *((name, self._pages[name].view) for name in PAGES),
             active=PAGES.index(self.state.page),
@@ -56,33 +71,54 @@ class App:
 
     def template(self) -> Any:  # noqa: ANN401 - a Panel template
         """The page to serve."""
-        models = self.state.session.models
-        about = text(f"Policy: {models['policy']}  ·  Reference: {models['reference']}")
-        page = pmui.Page(
-            title="Preference workbench",
-            sidebar=[*self._controls.view, about],
-            sidebar_width=330,
-            main=[self._message, self._working, self._progress, self._strip.view, self._tabs,
-                  Connection(width=0, height=0)],
-        )  # fmt: skip
+        hidden = (Connection(), self._downloads, self._shortcuts(), self._help)
+        page = Template(
+            title=TITLE,
+            sidebar=[*self._data.view, *self._models.view, *self._controls.view],
+            sidebar_width=310,
+            main=[self._notice.view, self._activity.view, self._strip.view, self._tabs, *hidden],
+            theme_config=theme_config(),
+        )
+        self.state.dark = bool(page.dark_theme)
         page.param.watch(lambda event: setattr(self.state, "dark", bool(event.new)), "dark_theme")
         return page
 
     def start(self) -> None:
-        """Begin scoring and looking for news."""
+        """Begin scoring and looking for news; ends with the browser's tab."""
         self.state.session.score()
         pn.state.add_periodic_callback(self._tick, _POLL_MS)
+        pn.state.on_session_destroyed(lambda context: self._opener.close())  # type: ignore[no-untyped-call]
 
     def _bind(self) -> None:
         self._tabs.param.watch(
             lambda event: setattr(self.state, "page", PAGES[event.new]), "active"
         )
-        watched = ["settings", "changed", "page", "group_by", "dark"]
-        self.state.param.watch(lambda *events: self._refresh(), watched)
-        self.state.param.watch(lambda event: self._page.mark(), "selected")
-        self.state.param.watch(lambda event: self._say(event.new), "message")
-        address = ["settings", "page", "group_by", "selected"]
-        self.state.param.watch(lambda *events: self._remember(), address)
+        watch = self.state.param.watch
+        watch(lambda event: setattr(self._tabs, "active", PAGES.index(event.new)), "page")
+        watch(lambda *events: self._refresh(), ["settings", "changed", "page", "group_by", "dark"])
+        watch(lambda event: self._page.mark(), "selected")
+        watch(lambda *events: self._remember(), ["settings", "page", "group_by", "selected"])
+
+    def _shortcuts(self) -> Shortcuts:
+        def go(page: str) -> Callable[[], None]:
+            return lambda: setattr(self.state, "page", page)
+
+        session = self.state.session
+        return Shortcuts(
+            {str(number): go(page) for number, page in enumerate(PAGES, start=1)}
+            | {
+                "j": lambda: self.state.step_selection(1),
+                "k": lambda: self.state.step_selection(-1),
+                "[": lambda: self._controls.step_beta(-1),
+                "]": lambda: self._controls.step_beta(1),
+                "Ctrl+z": lambda: self._state_attempt(session.undo),
+                "Ctrl+Shift+z": lambda: self._state_attempt(session.redo),
+                "?": lambda: setattr(self._help, "open", True),
+            }
+        )
+
+    def _state_attempt(self, action: Callable[[], Any]) -> None:
+        self.state.attempt(action)
 
     @property
     def _page(self) -> Page:
@@ -90,52 +126,102 @@ class App:
 
     def _refresh(self) -> None:
         self._strip.refresh()
+        self._data.refresh()
+        self._models.refresh()
         self._page.refresh()
 
-    def _say(self, words: str) -> None:
-        self._message.param.update(object=words, visible=bool(words))
+    def _use_models(self, policy: str, reference: str) -> None:
+        self._workspace.use_models(self.state.session, policy=policy, reference=reference)
 
     def _remember(self) -> None:
         if pn.state.location is not None:
-            pn.state.location.search = "?" + _encoded(self.state.to_query())
+            pn.state.location.search = "?" + urlencode(self.state.to_query())
 
     def _tick(self) -> None:
         self.state.poll()
-        self._report()
-        if self.state.page in ("DID", "Attribution", "Fairness"):
-            self._await_answers()
-
-    def _report(self) -> None:
-        status = self.state.session.status()
-        share = int(100 * status.done / status.total) if status.total else 0
-        busy = status.state == "working"
-        left = f", about {status.eta_seconds:.0f} s left" if status.eta_seconds else ""
-        count = f" {status.done} of {status.total}{left}" if status.total else ""
-        words = f"{status.note}{count}" if busy else status.error
-        if words != self._working.object:
-            self._working.object = words
-        kind = "determinate" if status.total else "indeterminate"
-        self._progress.param.update(visible=busy, value=share, variant=kind)
+        self._activity.refresh(self._opener.note)
+        if problem := self._opener.poll():
+            self.state.message = problem
+        self._await_answers()
 
     def _await_answers(self) -> None:
         """Bring a page up to date when the worker has answered a slow question of its."""
-        jobs = [
-            self.state.session.progress(k)
-            for k in ("tokens", "attribution", "permutation", "joint")
-        ]
-        now = [(job.generation, job.status, job.progress.done) for job in jobs if job is not None]
+        asked = (self.state.session.progress(kind) for kind in _ASKED.get(self.state.page, ()))
+        now = [(job.generation, job.status, job.progress.done) for job in asked if job is not None]
         if now != getattr(self, "_answers", now):
-            self._page.mark() if self.state.page != "Fairness" else self._page.refresh()
+            self._page.answered()
         self._answers = now
 
-    def _open(self, pairs: PreferenceSet) -> None:
-        models = self.state.session.models
-        session = self._workspace.create(pairs, models["policy"], models["reference"])
-        if pn.state.location is not None:
-            pn.state.location.param.update(search=f"?session={session.session_id}", reload=True)
+
+class Notice:
+    """The page's message to the user, for example why an edit was refused."""
+
+    def __init__(self, state: PageState) -> None:
+        # Typography shows text as text: a message may quote what a user wrote.
+        self._words = pmui.Typography("", color="error", margin=(6, 10))
+        close = pmui.IconButton(icon="close", size="small", description="Dismiss", margin=0)
+        close.on_click(lambda event: setattr(state, "message", ""))
+        self.view = pmui.FlexBox(
+            self._words, close, visible=False, align_items="center", sizing_mode="stretch_width"
+        )
+        state.param.watch(lambda event: self._say(event.new), "message")
+        self._say(state.message)
+
+    def _say(self, words: str) -> None:
+        self._words.object = words
+        self.view.visible = bool(words)
 
 
-def _pages(state: PageState, open_set: Any) -> dict[str, Page]:  # noqa: ANN401
+class Activity:
+    """What the worker is doing for this session, how far it is, and a way to stop it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._words = pmui.Typography("", variant="body2", margin=(4, 10))
+        self._bar = pmui.LinearProgress(sizing_mode="stretch_width", margin=(12, 10))
+        self._stop = pmui.Button(label="Stop", size="small", variant="text", margin=0)
+        self._again = pmui.Button(label="Try again", size="small", variant="text", margin=0)
+        self._stop.on_click(lambda event: session.cancel())
+        self._again.on_click(lambda event: session.score())
+        self.view = pn.Row(
+            self._words, self._bar, self._stop, self._again, visible=False, height=34,
+            sizing_mode="stretch_width", margin=0,
+        )  # fmt: skip
+
+    def refresh(self, opening: str) -> None:
+        """Show the newest state; nothing at all while there is nothing to do."""
+        status = self._session.status()
+        busy = status.state == "working"
+        stopped = status.state in ("failed", "cancelled")
+        words = opening or _status_words(status)
+        if self._words.object != words:
+            self._words.object = words
+        share = int(100 * status.done / status.total) if status.total and busy else 0
+        kind = "determinate" if share else "indeterminate"
+        self._bar.param.update(visible=busy or bool(opening), value=share, variant=kind)
+        self._stop.visible, self._again.visible = busy, stopped
+        self.view.visible = bool(words)
+
+
+def _status_words(status: Any) -> str:  # noqa: ANN401 - a ScoringStatus
+    if status.state == "failed":
+        return f"Scoring failed: {status.error}"
+    if status.state == "cancelled":
+        return f"Scoring was stopped; {status.total - status.done} answers are not scored."
+    if status.state != "working":
+        return ""
+    left = f", about {status.eta_seconds:.0f} s left" if status.eta_seconds else ""
+    count = f": {status.done} of {status.total}{left}" if status.total else ""
+    return f"{status.note or 'starting'}{count}"
+
+
+def _keys_table() -> Any:  # noqa: ANN401 - a Panel pane
+    pane = table_pane()
+    pane.object = table_html(["Key", "What it does"], [[key, what] for key, what in _KEYS.items()])
+    return pane
+
+
+def _pages(state: PageState, take: Callable[[PreferenceSet], None]) -> dict[str, Page]:
     from workbench.app.pages.attribution import AttributionPage
     from workbench.app.pages.did import DidPage
     from workbench.app.pages.fairness import FairnessPage
@@ -144,7 +230,7 @@ def _pages(state: PageState, open_set: Any) -> dict[str, Page]:  # noqa: ANN401
     from workbench.app.pages.rewards import RewardsPage
 
     return {
-        "Pairs": PairsPage(state, open_set),
+        "Pairs": PairsPage(state, take),
         "Rewards": RewardsPage(state),
         "Ranking": RankingPage(state),
         "DID": DidPage(state),
@@ -153,15 +239,17 @@ def _pages(state: PageState, open_set: Any) -> dict[str, Page]:  # noqa: ANN401
     }
 
 
-def page_factory(workspace: Workspace, source: str, policy: str, reference: str) -> Any:  # noqa: ANN401
+def page_factory(
+    workspace: Workspace, source: str, policy: str, reference: str
+) -> Callable[[], Any]:
     """What the server calls for every visitor: the session in the address, or a new one."""
 
-    def page() -> Any:  # noqa: ANN401
+    def page() -> Any:  # noqa: ANN401 - a Panel template
         query = _query()
         try:
             session = _session(workspace, query, source, policy, reference)
         except WorkbenchError as error:
-            return pmui.Page(title="Preference workbench", main=[pmui.Typography(str(error))])
+            return _refusal(error)
         app = App(workspace, session, query)
         app._remember()
         app.start()
@@ -174,12 +262,12 @@ def run(
     options: ServerOptions, source: str, policy: str, reference: str, open_browser: bool = False
 ) -> None:
     """Serve until stopped."""
-    pn.extension(notifications=False)  # type: ignore[no-untyped-call]
+    pn.extension(notifications=False)
     open_source(source)
     workspace = Workspace()
     server = make_server(page_factory(workspace, source, policy, reference), options)
     address = address_of(server, options)
-    print(f"Preference workbench: {address}", flush=True)
+    print(f"{TITLE}: {address}", flush=True)
     if open_browser:
         webbrowser.open(address)
     server.start()
@@ -197,14 +285,18 @@ def _session(
     return workspace.create(open_source(source), policy, reference)
 
 
+def _refusal(error: WorkbenchError) -> Any:  # noqa: ANN401 - a Panel template
+    start = pmui.Button(label="Start a new session", href="/", variant="outlined")
+    return Template(title=TITLE, main=[text(str(error)), start], theme_config=theme_config())
+
+
+def _go(session_id: str) -> None:
+    if pn.state.location is not None:
+        pn.state.location.param.update(search=f"?session={session_id}", reload=True)
+
+
 def _query() -> dict[str, str]:
     arguments = pn.state.session_args or {}
     return {
         key: values[0].decode("utf-8", "replace") for key, values in arguments.items() if values
     }
-
-
-def _encoded(query: dict[str, str]) -> str:
-    from urllib.parse import urlencode
-
-    return urlencode(query)

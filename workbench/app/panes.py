@@ -2,6 +2,7 @@
 
 import html
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,59 +11,83 @@ import panel_material_ui as pmui
 
 from workbench.app.state import PageState
 from workbench.engine.live import Summary
+from workbench.views.export import FORMS, figure_bytes
 from workbench.views.figure import Figure
 from workbench.views.widgets import LiveFigure
 
-STRIP_CSS = """
-.strip { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 10px; width: 100%; }
-.tile { border: 1px solid color-mix(in srgb, currentColor 18%, transparent); border-radius: 8px;
-  padding: 8px 12px; min-width: 0; font-family: system-ui, sans-serif; }
-.tile .name { font-size: 12px; opacity: .75; white-space: nowrap; overflow: hidden;
-  text-overflow: ellipsis; }
-.tile .value { font-size: 22px; font-weight: 600; font-variant-numeric: tabular-nums;
-  line-height: 1.35; white-space: nowrap; }
-.tile .more { font-size: 12px; opacity: .75; font-variant-numeric: tabular-nums;
-  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-@media (max-width: 1000px) { .strip { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+STRIP_CSS = f"""
+.strip {{ display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 10px; }}
+.tile {{ border: 1px solid color-mix(in srgb, currentColor 18%, transparent); border-radius: 8px;
+  padding: 7px 12px; min-width: 0; font-family: {FONT}; font-variant-numeric: tabular-nums; }}
+.tile .name {{ font-size: 12px; opacity: .75; white-space: nowrap; overflow: hidden;
+  text-overflow: ellipsis; }}
+.tile .value {{ font-size: 22px; font-weight: 600; line-height: 1.3; white-space: nowrap; }}
+.tile .more {{ font-size: 12px; line-height: 1.35; opacity: .75; }}
+@media (max-width: 1100px) {{ .strip {{ grid-template-columns: repeat(3, minmax(0, 1fr)); }} }}
+@media (max-width: 700px) {{ .strip {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }} }}
 """
-TABLE_CSS = """
-table { border-collapse: collapse; width: 100%; font: 13px/1.5 system-ui, sans-serif;
-  font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 4px 10px; white-space: nowrap;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 16%, transparent); }
-th:first-child, td:first-child { text-align: left; white-space: normal; }
-th { font-weight: 600; opacity: .8; }
-.warn { font-weight: 600; }
-.note { font: 13px/1.5 system-ui, sans-serif; opacity: .8; margin: 6px 0; }
+TABLE_CSS = f"""
+table {{ border-collapse: collapse; width: 100%; font: 13px/1.5 {FONT};
+  font-variant-numeric: tabular-nums; }}
+th, td {{ text-align: right; padding: 4px 10px; white-space: nowrap;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 16%, transparent); }}
+th:first-child, td:first-child {{ text-align: left; white-space: normal; }}
+th {{ font-weight: 600; opacity: .8; }}
+.note {{ font: 13px/1.5 {FONT}; opacity: .8; margin: 6px 0; }}
 """
+_FORM_NAMES = {
+    "png": "Picture (PNG)",
+    "svg": "Drawing (SVG)",
+    "pdf": "Drawing (PDF)",
+    "html": "Interactive page (HTML)",
+    "csv": "Numbers (CSV)",
+    "json": "Figure and state (JSON)",
+}
+_CORNER = {"position": "absolute", "right": "4px", "bottom": "2px", "z-index": "3"}
 
 
 class FigurePane:
-    """A live figure drawn from the state, whose points select pairs.
+    """A live figure drawn from the state, whose points select pairs and which saves itself.
 
     Args:
         state: The page's state.
+        name: What a saved file is called after.
         make: Draws the figure from the state as it is.
         height: Pixels.
     """
 
-    def __init__(self, state: PageState, make: Callable[[], Figure], height: int = 320) -> None:
+    def __init__(
+        self, state: PageState, name: str, make: Callable[[], Figure], height: int = 300
+    ) -> None:
         self._state = state
+        self.name = name
         self._make = make
         self.figure = Figure.blank()
-        self.view = LiveFigure(height=height, theme=_theme(state))
-        self.view.param.watch(self._picked, "selection")
+        self.live = LiveFigure(height=height, theme=state.theme, margin=0)
+        self.live.param.watch(self._picked, "selection")
+        self.menu = _export_menu(self.save)
+        self.view = pn.Column(
+            self.live, self.menu, sizing_mode="stretch_width", margin=(6, 10),
+            styles={"position": "relative", "min-width": "300px"},
+        )  # fmt: skip
 
     def refresh(self) -> None:
         """Draw again."""
         self.figure = self._make()
         live = self.figure.to_live()
-        self.view.theme = _theme(self._state)
-        self.view.update(live.spec, live.columns, live.buffer, selected=self._marked())
+        self.live.theme = self._state.theme
+        self.live.update(live.spec, live.columns, live.buffer, selected=self._marked())
 
     def mark(self) -> None:
         """Show the selection without drawing again."""
-        self.view.selected = self._marked()
+        self.live.selected = self._marked()
+
+    def save(self, form: str) -> None:
+        """Hand the figure to the browser as a file with its data and the page's state."""
+        dark = self._state.theme == "dark"
+        content = figure_bytes(self.figure, form, self._state.to_query(), dark)
+        self._state.download(f"{_slug(self.name)}.{form}", content)
 
     def _marked(self) -> int:
         row = self._state.selected_row
@@ -70,10 +95,20 @@ class FigurePane:
         return -1 if place is None else place
 
     def _picked(self, event: Any) -> None:  # noqa: ANN401 - param's event is untyped
-        if event.new.get("generation") == self.view.generation:
+        if event.new.get("generation") == self.live.generation:
             row = self.figure.row_at(int(event.new.get("layer", 0)), int(event.new["index"]))
             if row is not None:
                 self._state.select_row(row)
+
+
+def _export_menu(save: Callable[[str], None]) -> Any:  # noqa: ANN401 - a Panel widget
+    menu = pmui.MenuButton(
+        label="", icon="download", size="small", variant="text", margin=0, styles=_CORNER,
+        description="Save this figure with its data and the page's state",
+        items=[{"label": _FORM_NAMES[form], "form": form} for form in FORMS],
+    )  # fmt: skip
+    menu.on_click(lambda item: save(item["form"]))
+    return menu
 
 
 class SummaryStrip:
@@ -82,7 +117,7 @@ class SummaryStrip:
     def __init__(self, state: PageState) -> None:
         self._state = state
         self.view = pn.pane.HTML(
-            "", stylesheets=[STRIP_CSS], sizing_mode="stretch_width", height=86
+            "", stylesheets=[STRIP_CSS], sizing_mode="stretch_width", margin=(8, 10)
         )
 
     def refresh(self) -> None:
@@ -93,18 +128,16 @@ class SummaryStrip:
 
 def strip_html(summary: Summary) -> str:
     """The strip's markup; names that a user wrote are escaped."""
-    accuracy = f"reward accuracy {percent(summary.reward_accuracy)}"
-    reference, ideal = percent(summary.reference_accuracy), percent(summary.idealized_accuracy)
-    shares = f"{reference} reference · {ideal} ideal"
     chosen, rejected = number(summary.mean_chosen_reward), number(summary.mean_rejected_reward)
-    rewards = f"chosen {chosen} · rejected {rejected}"
-    gap = f"gap to the ideal {points(summary.alignment_gap)}"
-    did = f"{percent(summary.did_efficiency)} of its maximum, {summary.did_prompts} prompts"
-    of = f"of {summary.dependence_of}" if summary.dependence_of else "no attribute chosen"
+    accuracy = f"above zero for {percent(summary.reward_accuracy)} of {summary.scored} pairs"
+    reference, ideal = percent(summary.reference_accuracy), percent(summary.idealized_accuracy)
+    shares = f"reference {reference}, ideal {ideal}; gap {points(summary.alignment_gap)}"
+    did = f"{percent(summary.did_efficiency)} of log |S|, mean of {summary.did_prompts} prompts"
+    of = f"of {summary.dependence_of}, the strongest" if summary.dependence_of else "no attribute"
     tiles = [
         ("Reward margin, mean", number(summary.mean_margin), accuracy, "margin"),
-        ("Implicit rewards, mean", number(summary.mean_chosen_reward), rewards, "reward"),
-        ("Ranking accuracy", percent(summary.ranking_accuracy), f"{shares} · {gap}", "ranking"),
+        ("Implicit rewards, mean", f"{chosen} / {rejected}", "chosen / rejected", "reward"),
+        ("Ranking accuracy", percent(summary.ranking_accuracy), shares, "ranking"),
         ("DID entropy, nats", number(summary.did_entropy), did, "did"),
         ("Distance correlation", number(summary.dependence), of, "fairness"),
     ]
@@ -121,9 +154,27 @@ def table_html(head: list[str], rows: list[list[str]], notes: list[str] | None =
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
+def table_pane() -> Any:  # noqa: ANN401 - a Panel pane
+    """An empty pane for `table_html`."""
+    return pn.pane.HTML("", stylesheets=[TABLE_CSS], sizing_mode="stretch_width", margin=(6, 10))
+
+
 def text(words: str, variant: str = "body2") -> Any:  # noqa: ANN401 - a Panel component
     """Plain words of ours (never a user's)."""
-    return pmui.Typography(words, variant=variant, margin=(2, 0))
+    return pmui.Typography(words, variant=variant, margin=(4, 10))
+
+
+def tools(*widgets: Any) -> Any:  # noqa: ANN401 - Panel components
+    """Widgets in a line that wraps where the window is narrow."""
+    return pmui.FlexBox(
+        *widgets, gap="4px", align_items="center", margin=(10, 0, 2, 0),
+        sizing_mode="stretch_width",
+    )  # fmt: skip
+
+
+def side_by_side(*views: Any) -> Any:  # noqa: ANN401 - Panel components
+    """Views that share the width."""
+    return pn.Row(*views, sizing_mode="stretch_width")
 
 
 def number(value: float) -> str:
@@ -138,16 +189,16 @@ def percent(value: float) -> str:
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, or a dash."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f} pp".replace("-", "−")
+    return "–" if math.isnan(value) else f"{100 * value:.1f} points".replace("-", "−")
 
 
 def _tile(name: str, value: str, more: str, key: str) -> str:
     parts = (html.escape(part) for part in (name, value, more))
     return (
         "<div class='tile' data-quantity='{key}'><div class='name'>{0}</div>"
-        "<div class='value'>{1}</div><div class='more' title='{2}'>{2}</div></div>"
+        "<div class='value'>{1}</div><div class='more'>{2}</div></div>"
     ).format(*parts, key=key)
 
 
-def _theme(state: PageState) -> str:
-    return "dark" if state.dark else "light"
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-") or "figure"

@@ -1,5 +1,6 @@
 """What belongs to one open page: settings, selection, and the values drawn from them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import param
@@ -33,7 +34,13 @@ class PageState(param.Parameterized):
         super().__init__(**params)
         self.session = session
         self.tables = LiveTables(session)
+        self.download: Callable[[str, bytes], None] = lambda name, content: None
         self._seen = session.version
+
+    @property
+    def theme(self) -> str:
+        """The name of the theme as the widgets want it."""
+        return "dark" if self.dark else "light"
 
     def poll(self) -> bool:
         """Notice what the worker or another tab changed; True if there was anything."""
@@ -70,6 +77,11 @@ class PageState(param.Parameterized):
         """Where the selected pair stands in the set; None when it is gone."""
         pairs = self.session.snapshot().pairs
         return pairs.index(self.selected) if self.selected in pairs else None
+
+    def step_selection(self, by: int) -> None:
+        """Select the pair `by` places after (or before) the selected one."""
+        row, last = self.selected_row, len(self.session.snapshot().pairs) - 1
+        self.select_row(max(0, min(last, row + by)) if row is not None else 0)
 
     def select_row(self, row: int) -> None:
         """Select a pair by its place, for example from a click on a figure."""

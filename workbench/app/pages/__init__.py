@@ -15,3 +15,7 @@ class Page(Protocol):
     def mark(self) -> None:
         """The selected pair changed, nothing else."""
         ...
+
+    def answered(self) -> None:
+        """The worker has come further with a slow question that the page asked."""
+        ...

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import panel as pn
 import panel_material_ui as pmui
 
-from workbench.app.panes import FigurePane, number, text
+from workbench.app.panes import number, text, tools
 from workbench.app.state import PageState
 from workbench.engine.questions import attribution
 from workbench.scoring.attribution import METHODS, MarginAttribution, SideAttribution
@@ -25,26 +26,21 @@ class AttributionPage:
             label="Steps of the integral", options=list(_STEPS), value=16, size="small", width=160
         )
         self.progress = pmui.LinearProgress(
-            value=0, variant="determinate", visible=False, sizing_mode="stretch_width"
+            value=0, variant="determinate", visible=False, sizing_mode="stretch_width", margin=10
         )
         self.head = text("", "subtitle1")
         self.strip = TokenStrip()
         self.note = text("")
         for widget in (self.method, self.steps):
             widget.param.watch(lambda event: self.refresh(), "value")
-        self.view = pmui.Column(
-            pmui.Row(self.method, self.steps),
+        self.view = pn.Column(
+            tools(self.method, self.steps),
             self.head,
             self.progress,
             self.strip,
             self.note,
             sizing_mode="stretch_width",
         )
-
-    @property
-    def panes(self) -> dict[str, FigurePane]:
-        """This page has strips, no figures."""
-        return {}
 
     def refresh(self) -> None:
         """Show the attribution, or how far it is."""
@@ -67,9 +63,13 @@ class AttributionPage:
         """Another pair was selected."""
         self.refresh()
 
+    def answered(self) -> None:
+        """The attribution is there, or has come further."""
+        self.refresh()
+
     def _say(self, words: str) -> None:
         self.head.object = ""
-        self.strip.rows = []
+        self.strip.param.update(rows=[], theme=self._state.theme)
         self.progress.visible = False
         self.note.object = words
 
@@ -92,7 +92,7 @@ class AttributionPage:
         )
         rows = [_strip("Chosen (raises the margin)", found.chosen, beta),
                 _strip("Rejected (lowers the margin)", found.rejected, beta)]  # fmt: skip
-        self.strip.param.update(rows=rows, theme="dark" if self._state.dark else "light")
+        self.strip.param.update(rows=rows, theme=self._state.theme)
         self.note.object = _note(found, beta)
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import panel_material_ui as pmui
+import panel as pn
 
-from workbench.app.panes import FigurePane, text
+from workbench.app.panes import FigurePane, side_by_side, text
 from workbench.app.state import PageState
 from workbench.engine.questions import TokenDidPair, token_did
 from workbench.views import figures
@@ -24,28 +24,20 @@ class DidPage:
     def __init__(self, state: PageState) -> None:
         self._state = state
         self._figures = [
-            FigurePane(state, self._by_prompt),
-            FigurePane(state, self._change),
-            FigurePane(state, self._displacement),
+            FigurePane(state, "DID entropy by prompt", self._by_prompt),
+            FigurePane(state, "DID entropy against change of entropy", self._change),
+            FigurePane(state, "Log-likelihood displacement", self._displacement),
         ]
-        self._tokens = FigurePane(state, self._draw_tokens, height=260)
+        self._tokens = FigurePane(state, "DID by token", self._draw_tokens)
         self.note = text("")
         first, second, third = (pane.view for pane in self._figures)
-        self.view = pmui.Column(
-            pmui.Row(first, second, third, sizing_mode="stretch_width"),
+        tokens = pn.Column(self._tokens.view, self.note, sizing_mode="stretch_width")
+        self.view = pn.Column(
+            side_by_side(first, second),
             text(_CAUTION),
-            text("Next-token DID of the selected pair: log V − H(q_t), zero where the models agree",
-                 "subtitle2"),
-            self.note,
-            self._tokens.view,
+            side_by_side(third, tokens),
             sizing_mode="stretch_width",
-        )  # fmt: skip
-
-    @property
-    def panes(self) -> dict[str, FigurePane]:
-        """The figures by name, for export."""
-        names = ("DID entropy by prompt", "entropy against change", "likelihood displacement")
-        return dict(zip(names, self._figures, strict=True)) | {"DID by token": self._tokens}
+        )
 
     def refresh(self) -> None:
         """Draw everything."""
@@ -57,6 +49,10 @@ class DidPage:
         """Show the selected pair."""
         for pane in self._figures:
             pane.mark()
+        self._tokens.refresh()
+
+    def answered(self) -> None:
+        """The tokens of the selected pair have come."""
         self._tokens.refresh()
 
     def _table(self) -> Any:  # noqa: ANN401 - a DidTable
@@ -76,14 +72,16 @@ class DidPage:
         series = {}
         if isinstance(answer, TokenDidPair):
             size = f"V = {answer.vocabulary:,}, top {answer.top_k} of both, coverage"
-            self.note.object = f"{size} {answer.coverage:.3f}; exact at every position."
+            words = f"{size} {answer.coverage:.3f}; zero where the models agree."
+            self.note.object = f"Next-token DID of the selected pair. {words}"
             series = {"chosen": answer.chosen, "rejected": answer.rejected}
         elif isinstance(answer, Exception):
             self.note.object = f"Not to be had: {answer}"
         else:
             selected = self._state.selected_row is not None
             self.note.object = "Computing…" if selected else "Select a pair to see its tokens."
-        return figures.token_series(series, "Differential information by token", "nats")
+        title = "Differential information by token: log V − H(q_t)"
+        return figures.token_series(series, title, "nats")
 
     def _answer(self) -> Any:  # noqa: ANN401 - a TokenDidPair, an exception, or None
         row = self._state.selected_row

@@ -6,7 +6,7 @@ import panel as pn
 import panel_material_ui as pmui
 import torch
 
-from workbench.app.panes import TABLE_CSS, FigurePane, number, table_html
+from workbench.app.panes import FigurePane, number, side_by_side, table_html, table_pane, tools
 from workbench.app.state import PageState
 from workbench.engine.fairness import (
     SMALL_GROUP,
@@ -42,25 +42,20 @@ class FairnessPage:
         self.equalise = pmui.Switch(label="Equalise attribute scales", value=settings.equalise)
         self.show = pmui.Select(label="Show groups of", options=[], size="small", width=220)
         self.test = pmui.Button(label=f"Permutation test ({PERMUTATIONS})", variant="outlined")
-        self.table = pn.pane.HTML("", stylesheets=[TABLE_CSS], sizing_mode="stretch_width")
-        self.joint = pn.pane.HTML("", stylesheets=[TABLE_CSS], sizing_mode="stretch_width")
-        self._density = FigurePane(state, self._draw_density)
-        self._means = FigurePane(state, self._draw_means)
+        self.table = table_pane()
+        self.joint = table_pane()
+        self._density = FigurePane(state, "Outcome density by group", self._draw_density)
+        self._means = FigurePane(state, "Outcome by group", self._draw_means)
         self._tested: object = None
         self._bind()
-        self.view = pmui.Column(
-            pmui.Row(self.attributes, self.outcome, self.show, self.equalise, align="center"),
+        self.view = pn.Column(
+            tools(self.attributes, self.outcome, self.show, self.equalise),
             self.table,
-            pmui.Row(self._density.view, self._means.view, sizing_mode="stretch_width"),
+            side_by_side(self._density.view, self._means.view),
             self.joint,
             self.test,
             sizing_mode="stretch_width",
         )
-
-    @property
-    def panes(self) -> dict[str, FigurePane]:
-        """The figures by name, for export."""
-        return {"densities by group": self._density, "outcome by group": self._means}
 
     def refresh(self) -> None:
         """Draw everything."""
@@ -82,6 +77,10 @@ class FairnessPage:
         """Show the selected pair."""
         for pane in (self._density, self._means):
             pane.mark()
+
+    def answered(self) -> None:
+        """The permutations, or the joint statistics of a large set, have come further."""
+        self.joint.object = self._joint(self._table())
 
     def _bind(self) -> None:
         self.attributes.param.watch(

@@ -1,6 +1,5 @@
 """The pairs themselves: a table to edit, import and export, label noise, and the history."""
 
-import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, get_args
 import panel as pn
 import panel_material_ui as pmui
 
-from workbench.app.panes import TABLE_CSS, FigurePane, table_html, text
+from workbench.app.panes import table_html, table_pane, text, tools
 from workbench.app.server import MAX_UPLOAD_BYTES
 from workbench.app.state import PageState
 from workbench.data import edits
@@ -44,19 +43,14 @@ class PairsPage:
         self.editor.on_command(self._commanded)
         self.editor.param.watch(self._selected, "selected")
         self.tools = Tools(state, open_set)
-        self.view = pmui.Column(self.editor, self.tools.view, sizing_mode="stretch_width")
-
-    @property
-    def panes(self) -> dict[str, FigurePane]:
-        """This page has no figures."""
-        return {}
+        self.view = pn.Column(self.editor, self.tools.view, sizing_mode="stretch_width")
 
     def refresh(self) -> None:
         """Show the window again, with the values as they are now."""
         store = self._state.session.store
         self.editor.param.update(
             columns=columns(self._state.tables.snapshot.pairs),
-            theme="dark" if self._state.dark else "light",
+            theme=self._state.theme,
             can_undo=store.can_undo,
             can_redo=store.can_redo,
         )
@@ -66,6 +60,9 @@ class PairsPage:
     def mark(self) -> None:
         """Another pair was selected."""
         self.editor.param.update(selected=self._state.selected, detail=self._detail())
+
+    def answered(self) -> None:
+        """This page asks no slow questions."""
 
     def _show(self) -> None:
         settings = self._state.settings
@@ -190,9 +187,7 @@ class Tools:
         )
         self.form = pmui.Select(label="Form", options=list(_FORMS), value=_FORMS[0], size="small")
         self.suffix = pmui.Select(label="File", options=list(_SUFFIXES), size="small")
-        self.download = pmui.FileDownload(
-            callback=self._exported, filename="pairs.jsonl", label="Export", variant="outlined"
-        )
+        self.export = pmui.Button(label="Export", variant="outlined")
         self.share = pmui.FloatSlider(
             label="Share of labels to flip", start=0, end=0.5, step=0.01, value=0.1
         )
@@ -202,7 +197,7 @@ class Tools:
         self.tag = pmui.Button(label="Keep", variant="outlined")
         self.versions = pmui.Select(label="Go back to", options=[], size="small")
         self.restore = pmui.Button(label="Restore", variant="outlined")
-        self.history = pn.pane.HTML("", stylesheets=[TABLE_CSS], sizing_mode="stretch_width")
+        self.history = table_pane()
         self.report = text("")
         self._bind()
         self.view = self._layout()
@@ -217,21 +212,24 @@ class Tools:
         self.history.object = table_html(head, [_change(c) for c in store.history(_HISTORY)])
 
     def _layout(self) -> Any:  # noqa: ANN401 - a Panel layout
-        files = pmui.Row(self.upload, self.form, self.suffix, self.download, align="end")
-        versions = pmui.Row(self.version, self.tag, self.versions, self.restore, align="end")
+        files = tools(self.upload, self.form, self.suffix, self.export)
+        versions = tools(self.version, self.tag, self.versions, self.restore)
         return pmui.Accordion(
-            ("Import and export", pmui.Column(files, self.report)),
-            ("Label noise", pmui.Row(self.share, self.seed, self.inject, align="end")),
-            ("Versions and history", pmui.Column(versions, self.history)),
+            ("Import and export", pn.Column(files, self.report, sizing_mode="stretch_width")),
+            ("Label noise", tools(self.share, self.seed, self.inject)),
+            (
+                "Versions and history",
+                pn.Column(versions, self.history, sizing_mode="stretch_width"),
+            ),
             active=[],
+            title_variant="body1",
+            margin=(10, 10),
             sizing_mode="stretch_width",
         )
 
     def _bind(self) -> None:
         self.upload.param.watch(lambda event: self._imported(), "value")
-        self.suffix.param.watch(
-            lambda event: setattr(self.download, "filename", f"pairs.{event.new}"), "value"
-        )
+        self.export.on_click(lambda event: self._state.attempt(self._exported))
         self.inject.on_click(lambda event: self._state.attempt(self._noise))
         self.tag.on_click(lambda event: self._state.attempt(self._tagged))
         self.restore.on_click(lambda event: self._state.attempt(self._restored))
@@ -276,11 +274,11 @@ class Tools:
             self._state.message = f"{len(problems)} rows were left out: {shown}"
         self._open_set(PreferenceSet(Path(name).stem[:80] or "upload", kept))
 
-    def _exported(self) -> io.BytesIO:
+    def _exported(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"pairs.{self.suffix.value}"
             write_pairs(self._state.session.store.pairs(), path, form=self.form.value)
-            return io.BytesIO(path.read_bytes())
+            self._state.download(path.name, path.read_bytes())
 
 
 def _change(change: Any) -> list[str]:  # noqa: ANN401 - a store's Change

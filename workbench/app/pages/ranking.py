@@ -5,7 +5,16 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from workbench.app.panes import TABLE_CSS, FigurePane, number, percent, points, table_html, text
+from workbench.app.panes import (
+    FigurePane,
+    number,
+    percent,
+    points,
+    side_by_side,
+    table_html,
+    table_pane,
+    text,
+)
 from workbench.app.state import PageState
 from workbench.engine.values import RankingTable
 from workbench.views import figures
@@ -20,28 +29,22 @@ class RankingPage:
 
     def __init__(self, state: PageState) -> None:
         self._state = state
-        self._curve = FigurePane(state, self._draw_curve, height=360)
-        self._flip = FigurePane(state, self._draw_flip, height=360)
-        self.table = pn.pane.HTML("", stylesheets=[TABLE_CSS], sizing_mode="stretch_width")
+        self._curve = FigurePane(state, "Idealized ranking accuracy", self._draw_curve, 360)
+        self._flip = FigurePane(state, "Loss against log-ratio", self._draw_flip, 360)
+        self.table = table_pane()
         self.hard = pmui.MenuList(items=[], dense=True, sizing_mode="stretch_width")
         self.easy = pmui.MenuList(items=[], dense=True, sizing_mode="stretch_width")
         for menu in (self.hard, self.easy):
             menu.on_click(self._pick)
-        self.view = pmui.Column(
-            pmui.Row(self._curve.view, self._flip.view, sizing_mode="stretch_width"),
+        self.view = pn.Column(
+            side_by_side(self._curve.view, self._flip.view),
             self.table,
-            pmui.Row(
-                pmui.Column(text("Hardest to flip: largest c", "subtitle2"), self.hard),
-                pmui.Column(text("Easiest: smallest c", "subtitle2"), self.easy),
-                sizing_mode="stretch_width",
+            side_by_side(
+                _listed("Hardest to flip: largest c", self.hard),
+                _listed("Easiest: smallest c", self.easy),
             ),
             sizing_mode="stretch_width",
         )
-
-    @property
-    def panes(self) -> dict[str, FigurePane]:
-        """The figures by name, for export."""
-        return {"idealized accuracy": self._curve, "loss against log-ratio": self._flip}
 
     def refresh(self) -> None:
         """Draw everything."""
@@ -57,6 +60,9 @@ class RankingPage:
         """Show the selected pair."""
         self._curve.mark()
         self._flip.mark()
+
+    def answered(self) -> None:
+        """This page asks no slow questions."""
 
     def _table(self) -> RankingTable:
         return self._state.tables.ranking(self._state.settings)
@@ -78,12 +84,17 @@ class RankingPage:
         return {
             "label": f"c = {number(c)} nats · loss {number(loss)} · {ranked}",
             "secondary": pair.prompt_text[:_CHARS],
+            "avatar": "",
             "pair": pair.pair_id,
         }
 
     def _pick(self, item: Any) -> None:  # noqa: ANN401 - the menu gives the item back
         if isinstance(item, dict) and "pair" in item:
             self._state.selected = item["pair"]
+
+
+def _listed(title: str, menu: Any) -> Any:  # noqa: ANN401 - Panel components
+    return pn.Column(text(title, "subtitle2"), menu, sizing_mode="stretch_width")
 
 
 def _numbers(table: RankingTable) -> str:

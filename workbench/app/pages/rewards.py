@@ -6,7 +6,7 @@ import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 
-from workbench.app.panes import FigurePane, text
+from workbench.app.panes import FigurePane, side_by_side, text, tools
 from workbench.app.state import PageState
 from workbench.engine.fairness import attribute_columns, group_labels
 from workbench.scoring.logprobs import SequenceScore
@@ -25,35 +25,32 @@ class RewardsPage:
         self._state = state
         self.group = pmui.Select(label="Group by", options=[NO_GROUPS], size="small", width=220)
         self.form = pmui.RadioButtonGroup(
-            label="Distribution", options=["Histogram", "ECDF"], value="Histogram", size="small"
-        )
+            label="", options=["Histogram", "ECDF"], value="Histogram", size="small",
+            description="How the margins' distribution is drawn", margin=(0, 10),
+        )  # fmt: skip
         self._figures = [
-            FigurePane(state, self._distribution),
-            FigurePane(state, self._scatter),
-            FigurePane(state, self._length),
+            FigurePane(state, "Reward margins", self._distribution),
+            FigurePane(state, "Chosen against rejected reward", self._scatter),
+            FigurePane(state, "Margin against length", self._length),
         ]
         self.strip = TokenStrip()
         self.strip_note = text("")
         self.group.param.watch(lambda event: setattr(state, "group_by", _name(event.new)), "value")
         self.form.param.watch(lambda event: self._figures[0].refresh(), "value")
         first, second, third = (pane.view for pane in self._figures)
-        self.view = pmui.Column(
-            pmui.Row(self.group, self.form, align="center"),
-            pmui.Row(first, second, third, sizing_mode="stretch_width"),
-            text(
-                "Implicit reward of each token of the selected pair, β·(log π − log π_ref)",
-                "subtitle2",
-            ),
+        strips = pn.Column(
+            text("Implicit reward of each token of the selected pair, β·(log π − log π_ref)",
+                 "subtitle2"),
             self.strip,
             self.strip_note,
             sizing_mode="stretch_width",
+        )  # fmt: skip
+        self.view = pn.Column(
+            tools(self.group, self.form),
+            side_by_side(first, second),
+            side_by_side(third, strips),
+            sizing_mode="stretch_width",
         )
-
-    @property
-    def panes(self) -> dict[str, FigurePane]:
-        """The figures by name, for export."""
-        names = ("margins", "chosen against rejected", "margin against length")
-        return dict(zip(names, self._figures, strict=True))
 
     def refresh(self) -> None:
         """Draw everything."""
@@ -70,6 +67,9 @@ class RewardsPage:
         for pane in self._figures:
             pane.mark()
         self._tokens()
+
+    def answered(self) -> None:
+        """This page asks no slow questions."""
 
     def _distribution(self) -> Figure:
         draw = figures.margin_histogram if self.form.value == "Histogram" else figures.margin_ecdf
@@ -92,11 +92,11 @@ class RewardsPage:
     def _tokens(self) -> None:
         row = self._state.selected_row
         if row is None:
-            self.strip.rows = []
+            self.strip.param.update(rows=[], theme=self._state.theme)
             self.strip_note.object = "Select a pair: click a point, or a row of the table on Pairs."
             return
         rows = token_rewards(self._state, row)
-        self.strip.param.update(rows=rows or [], theme="dark" if self._state.dark else "light")
+        self.strip.param.update(rows=rows or [], theme=self._state.theme)
         self.strip_note.object = "" if rows else "The selected pair is still being scored."
 
 
@@ -136,8 +136,3 @@ def _strip(
 
 def _name(choice: str) -> str:
     return "" if choice == NO_GROUPS else choice
-
-
-def message(words: str) -> Any:  # noqa: ANN401
-    """A centred word in place of a view that has nothing to show."""
-    return pn.Column(pn.VSpacer(), text(words), pn.VSpacer())
