@@ -1,14 +1,17 @@
 """The command line: serve, score, export, models, data, doctor.
 
 Exit codes: 0 done, 1 the input or the machine was at fault (the message says how), 2 wrong usage,
-130 stopped by the user. `--json` prints one JSON document on standard output and nothing else.
+130 stopped by the user before it was done (a server that is stopped was done: 0). `--json` prints
+one JSON document on standard output and nothing else.
 """
 
+import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +20,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from workbench import __version__
+from workbench.defaults import DEFAULT_POLICY, DEFAULT_REFERENCE, DEFAULT_SOURCE
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -26,28 +30,32 @@ app = cyclopts.App(
     name="workbench",
     version=__version__,
     help="Edit preference data, drag beta, and watch what a preference objective makes of it.",
+    suppress_keyboard_interrupt=False,
 )
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Source = Annotated[
     str, Parameter(help="teaching, decisions, dpo-en-demo, hub:ORG/NAME, or a file.")
 ]
 Model = Annotated[
-    str, Parameter(help="default, default+policy, a folder, or hub:ORG/NAME[@REVISION].")
+    str,
+    Parameter(
+        help="default, default+policy, a folder, hub:ORG/NAME[@REVISION], or BASE+adapter:FOLDER."
+    ),
 ]
 
 
 @app.command
 def serve(
-    source: Source = "teaching",
+    source: Source = DEFAULT_SOURCE,
     /,
     *,
-    policy: Model = "default",
-    reference: Model = "default",
+    policy: Model = DEFAULT_POLICY,
+    reference: Model = DEFAULT_REFERENCE,
     port: int = 5006,
     address: str = "127.0.0.1",
-    host: tuple[str, ...] = (),
+    host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     token: str | None = None,
-    open_browser: Annotated[bool, Parameter(name="--open")] = False,
+    open_browser: Annotated[bool, Parameter(name="--open", negative="")] = False,
 ) -> None:
     """Open the workbench on a set of preference pairs.
 
@@ -62,8 +70,11 @@ def serve(
         open_browser: Open the page in the browser.
     """
     from workbench.app.server import ServerOptions
+    from workbench.scoring.models import parse_model
 
     options = ServerOptions(address, port, host, token or os.environ.get("WORKBENCH_TOKEN"))
+    for model in (policy, reference):
+        parse_model(model)
     from workbench.app.main import run
 
     run(options, source, policy, reference, open_browser)
@@ -71,11 +82,11 @@ def serve(
 
 @app.command
 def score(
-    source: Source = "teaching",
+    source: Source = DEFAULT_SOURCE,
     /,
     *,
-    policy: Model = "default",
-    reference: Model = "default",
+    policy: Model = DEFAULT_POLICY,
+    reference: Model = DEFAULT_REFERENCE,
     beta: float = 0.1,
     out: Path | None = None,
     as_json: Json = False,
@@ -86,15 +97,22 @@ def score(
         source: The set to score.
         policy: Model whose preferences are looked at.
         reference: Model it is compared with.
-        beta: Inverse temperature of the implicit reward.
-        out: File for the table of all pairs (.csv, .parquet or .jsonl).
+        beta: Inverse temperature of the implicit reward, above 0.
+        out: File for the table of all pairs (.csv, .parquet, .jsonl or .json).
         as_json: Print JSON.
     """
     from workbench.app.report import score_set, write_table
+    from workbench.data.files import check_place
     from workbench.engine.settings import Settings
+    from workbench.scoring.models import parse_model
 
+    settings = Settings(beta=beta)
+    for model in (policy, reference):
+        parse_model(model)
+    if out is not None:
+        check_place(out)
     with _progress(quiet=as_json) as report:
-        result = score_set(source, policy, reference, Settings(beta=beta), report)
+        result = score_set(source, policy, reference, settings, report)
     if out is not None:
         write_table(result.table, out)
     _print(asdict(result.summary), as_json, title=f"{source}: {policy} against {reference}")
@@ -175,13 +193,53 @@ app.register_install_completion_command(add_to_startup=False)
 
 def main() -> None:
     """Run the command line; what is the user's or the machine's fault ends in one clear line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; nothing but a bug of ours is raised."""
     try:
-        sys.exit(app(exit_on_error=True, print_error=True) or 0)
+        code = app(
+            arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+        sys.stdout.flush()
+    except cyclopts.CycloptsError as error:
+        return _failed(f"{error} Say `workbench --help` for the commands and their options.", 2)
     except WorkbenchError as error:
-        print(f"workbench: {error}", file=sys.stderr)
-        sys.exit(1)
+        return _failed(str(error), 1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return _failed("stopped.", 130)
+    except OSError as error:
+        return _without_output(error)
+    return code or 0
+
+
+def _failed(message: str, code: int) -> int:
+    with suppress(OSError):
+        print(f"workbench: {_one_line(message)}", file=sys.stderr)
+    return code
+
+
+def _without_output(error: OSError) -> int:
+    """The end of a command whose output nobody reads (`| head`), or that found no room for it."""
+    with suppress(OSError, ValueError):
+        # Python flushes once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 0
+    place = error.filename or "the output"
+    return _failed(f"{place}: {error.strerror or error}; free it, or choose another place.", 1)
+
+
+def _one_line(text: str) -> str:
+    """Text without line breaks, and without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
@@ -193,7 +251,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         yield _reporter(bar)
 
 
@@ -208,37 +267,48 @@ def _reporter(bar: "Progress") -> Callable[[int, int, str], None]:
 
 def _print(values: dict[str, Any], as_json: bool, title: str) -> None:
     if as_json:
-        print(json.dumps(_finite(values), ensure_ascii=False))
+        print(json.dumps(_finite(values)))
         return
     _print_rows(
-        [{"quantity": key, "value": _shown(value)} for key, value in values.items()], False, title
+        [{"quantity": key.replace("_", " "), "value": value} for key, value in values.items()],
+        False,
+        title,
     )
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
     if as_json:
-        print(json.dumps([_finite(row) for row in rows], ensure_ascii=False, default=str))
+        print(json.dumps([_finite(row) for row in rows]))
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(_one_line(title)), title_justify="left")
     for name in rows[0] if rows else ():
         table.add_column(name.replace("_", " "))
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row.values()))
-    Console().print(table)
+    # A pipe has no width: whoever reads it wants whole lines.
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    with console.capture() as drawn:
+        console.print(table)
+    print(drawn.get(), end="")
+
+
+_PIPE_WIDTH = 240
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: what is not known is null."""
-    return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
+    """JSON has neither NaN nor infinity: what is not known is null."""
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }
 
 
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "unknown" if value != value else f"{value:.4f}"
-    return "" if value is None else str(value)
+        return "unknown" if math.isnan(value) else f"{value:.4f}"
+    return "" if value is None else _one_line(str(value))

@@ -111,7 +111,7 @@ class DataControls:
         self.hub = pmui.TextInput(
             label="… or one of the hub", placeholder="hub:ORG/NAME", size="small", **_WIDE
         )
-        self.choice.on_click(lambda item: self._open(item["opens"]))
+        self.choice.on_click(self._chosen)
         self.hub.param.watch(lambda event: self._open(event.new), "value")
 
     @property
@@ -125,6 +125,9 @@ class DataControls:
         words = f"{pairs.name[:60]}: {len(pairs):,} pairs"
         if words != self.title.object:
             self.title.object = words
+
+    def _chosen(self, item: Any) -> None:  # noqa: ANN401 - the menu gives the item back
+        self._open(item["opens"])
 
     def _open(self, choice: str | None) -> None:
         if choice:

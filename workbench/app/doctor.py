@@ -64,9 +64,8 @@ def _writable(name: str, folder: Callable[[], Path]) -> Check:
 
 
 def _default_model() -> Check:
-    from workbench.scoring.models import list_models
+    from workbench.scoring.default_model import WHEEL_BYTES, is_ready
 
-    found = next((model for model in list_models() if model.name == "default"), None)
-    here = bool(found and found.available)
-    text = "on this machine" if here else "not here yet; the first start fetches 94 MB"
-    return Check("default model", True, text)
+    size = f"{WHEEL_BYTES / 1e6:.0f} MB"
+    here = "on this machine" if is_ready() else f"not here yet; the first start fetches {size}"
+    return Check("default model", True, here)

@@ -5,8 +5,10 @@ pass through one check.
 """
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from http.client import responses
 from http.cookies import CookieError, SimpleCookie
 from typing import cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -20,13 +22,13 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
-COOKIE = "workbench_token"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     # The browser itself refuses any request that would leave the machine.
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
@@ -44,19 +46,25 @@ class Policy:
     Attributes:
         hosts: The exact values of the Host header that are answered, with port.
         token: What a visitor must present once; None on a loopback bind without one.
+        cookie: Name of the cookie that remembers it. Browsers send a host's cookies to every
+            port, so it carries the port: two servers on one machine do not log each other out.
     """
 
     hosts: frozenset[str]
     token: str | None = None
+    cookie: str = "workbench_token"
 
     @classmethod
     def of(
         cls, address: str, port: int, names: Iterable[str] = (), token: str | None = None
     ) -> "Policy":
-        """The policy of a server bound to `address`, also known by `names`."""
-        return cls(
-            frozenset(_with_port(name, port) for name in (*_LOOPBACK, address, *names)), token
-        )
+        """The policy of a server bound to `address`, also known by `names`.
+
+        A name may carry a port of its own, for example that of a proxy: `lab.example:443`.
+        """
+        known = (*_LOOPBACK, address, *names)
+        hosts = frozenset(spelt for name in known for spelt in _authorities(name, port))
+        return cls(hosts, token, f"workbench_token_{port}")
 
 
 @dataclass(frozen=True)
@@ -76,21 +84,31 @@ def judge(policy: Policy, path: str, headers: HTTPHeaders) -> Verdict:
     origin = headers.get("Origin")
     if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         return Verdict(403, f"Requests from {origin[:80]!r} are refused.")
+    if _embedded_elsewhere(headers):
+        return Verdict(403, "Other sites may link to this page, not load its parts.")
     if policy.token is None:
         return Verdict()
-    return _judge_token(policy.token, path, headers)
+    return _judge_token(policy.token, policy.cookie, path, headers)
 
 
-def _judge_token(token: str, path: str, headers: HTTPHeaders) -> Verdict:
+def _embedded_elsewhere(headers: HTTPHeaders) -> bool:
+    """Whether a browser says that another site loads this as a script, picture or frame."""
+    site = headers.get("Sec-Fetch-Site", "none")
+    return site not in ("none", "same-origin") and headers.get("Sec-Fetch-Dest") != "document"
+
+
+def _judge_token(token: str, cookie: str, path: str, headers: HTTPHeaders) -> Verdict:
     parts = urlsplit(path)
     query = parse_qsl(parts.query, keep_blank_values=True)
     given = dict(query).get("token")
     if given is not None and _same(given, token):
         rest = urlencode([(key, value) for key, value in query if key != "token"])
-        cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
-        target = urlunsplit(("", "", "/" + parts.path.lstrip("/"), rest, ""))
-        return Verdict(303, "", {"Location": target, "Set-Cookie": cookie})
-    if _same(headers.get("Authorization", ""), f"Bearer {token}") or _same(_cookie(headers), token):
+        kept = f"{cookie}={token}; HttpOnly; SameSite=Strict; Path=/"
+        # Browsers read `//` and `/\` as the beginning of another host's name.
+        target = urlunsplit(("", "", "/" + parts.path.lstrip("/\\\t"), rest, ""))
+        return Verdict(303, "", {"Location": target, "Set-Cookie": kept})
+    remembered = _cookie(cookie, headers)
+    if _same(headers.get("Authorization", ""), f"Bearer {token}") or _same(remembered, token):
         return Verdict()
     return Verdict(
         401, "This workbench asks for its token: open the address that the server printed."
@@ -101,17 +119,20 @@ def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
-def _cookie(headers: HTTPHeaders) -> str:
+def _cookie(name: str, headers: HTTPHeaders) -> str:
     try:
         cookies = SimpleCookie(headers.get("Cookie", ""))
     except CookieError:
         return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+    return cookies[name].value if name in cookies else ""
 
 
-def _with_port(name: str, port: int) -> str:
-    shown = f"[{name}]" if ":" in name and not name.startswith("[") else name
-    return f"{shown}:{port}"
+def _authorities(name: str, port: int) -> list[str]:
+    """How browsers write a name in the Host header: they leave out the usual ports."""
+    name = f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
+    if own := re.fullmatch(r"(.+):(\d+)", name):
+        name, port = own[1], int(own[2])
+    return [f"{name}:{port}", *([name] if port in (80, 443) else [])]
 
 
 class Guard(HTTPServerConnectionDelegate):
@@ -148,11 +169,13 @@ class _Judged(HTTPMessageDelegate):
         self._admit = admit
         self._inner: HTTPMessageDelegate | None = None
         self._verdict = Verdict()
+        self._wants_body = True
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         path = getattr(start_line, "path", "/")
+        self._wants_body = getattr(start_line, "method", "GET") != "HEAD"
         self._verdict = judge(self._policy, path, headers)
         if self._verdict.status:
             return None
@@ -166,7 +189,7 @@ class _Judged(HTTPMessageDelegate):
         if self._inner:
             self._inner.finish()
         else:
-            _answer(self._connection, self._verdict)
+            _answer(self._connection, self._verdict, self._wants_body)
 
     def on_connection_close(self) -> None:
         if self._inner:
@@ -190,12 +213,11 @@ class _Marked:
         return getattr(self._connection, name)
 
 
-def _answer(connection: HTTPConnection, verdict: Verdict) -> None:
+def _answer(connection: HTTPConnection, verdict: Verdict, with_body: bool) -> None:
     body = verdict.message.encode()
     headers = HTTPHeaders({**_HEADERS, **verdict.headers})
     headers["Content-Type"] = "text/plain; charset=utf-8"
     headers["Content-Length"] = str(len(body))
-    connection.write_headers(
-        ResponseStartLine("HTTP/1.1", verdict.status, "Refused"), headers, body
-    )
+    start = ResponseStartLine("HTTP/1.1", verdict.status, responses[verdict.status])
+    connection.write_headers(start, headers, body if with_body else None)
     connection.finish()

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import panel as pn
 import panel_material_ui as pmui
-from panel_material_ui.template import Page as Template
+from panel_material_ui.template.base import Page as Template
 
 from workbench.app.browser import Connection, Downloads, Shortcuts
 from workbench.app.controls import Controls, DataControls, ModelControls
@@ -59,7 +59,7 @@ class App:
         self._activity = Activity(session)
         self._help = pmui.Dialog(_keys_table(), title="Keys", show_close_button=True)
         self._downloads = Downloads()
-        self.state.download = self._downloads.send
+        self.state.download = self._downloads.offer
         self._tabs = pmui.Tabs(
             *((name, self._pages[name].view) for name in PAGES),
             active=PAGES.index(self.state.page),
@@ -87,7 +87,7 @@ class App:
         """Begin scoring and looking for news; ends with the browser's tab."""
         self.state.session.score()
         pn.state.add_periodic_callback(self._tick, _POLL_MS)
-        pn.state.on_session_destroyed(lambda context: self._opener.close())  # type: ignore[no-untyped-call]
+        pn.state.on_session_destroyed(lambda context: self._opener.close())
 
     def _bind(self) -> None:
         self._tabs.param.watch(
@@ -182,11 +182,14 @@ class Activity:
         self._stop = pmui.Button(label="Stop", size="small", variant="text", margin=0)
         self._again = pmui.Button(label="Try again", size="small", variant="text", margin=0)
         self._stop.on_click(lambda event: session.cancel())
-        self._again.on_click(lambda event: session.score())
+        self._again.on_click(self._start)
         self.view = pn.Row(
             self._words, self._bar, self._stop, self._again, visible=False, height=34,
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
+
+    def _start(self, _: object) -> None:
+        self._session.score()
 
     def refresh(self, opening: str) -> None:
         """Show the newest state; nothing at all while there is nothing to do."""

@@ -107,7 +107,11 @@ def _export_menu(save: Callable[[str], None]) -> Any:  # noqa: ANN401 - a Panel 
         description="Save this figure with its data and the page's state",
         items=[{"label": _FORM_NAMES[form], "form": form} for form in FORMS],
     )  # fmt: skip
-    menu.on_click(lambda item: save(item["form"]))
+
+    def chosen(item: Any) -> None:  # noqa: ANN401 - the menu gives the item back
+        save(item["form"])
+
+    menu.on_click(chosen)
     return menu
 
 

@@ -1,17 +1,18 @@
 """A set scored in one go: the summary and the table of all pairs, for the command line."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from workbench.data.files import write_file
 from workbench.data.sources import open_source
 from workbench.data.store import PairStore
 from workbench.engine.live import LiveTables, Summary
 from workbench.engine.session import Session
 from workbench.engine.settings import Settings
 from workbench.engine.workspace import Workspace
-from workbench.errors import DataError, WorkbenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +39,8 @@ def score_set(
     Raises:
         WorkbenchError: the source or a model cannot be read, or scoring fails.
     """
+    pairs = open_source(source, report and (lambda line: report(0, 0, line)))
     workspace = workspace or Workspace()
-    pairs = open_source(source)
     session = Session("score", PairStore.in_memory(pairs), workspace.hub, policy, reference)
     chosen = settings.replaced(attributes=settings.attributes or tuple(pairs.attribute_names()))
     try:
@@ -80,24 +81,26 @@ def pair_table(tables: LiveTables, settings: Settings) -> "pd.DataFrame":
 
 
 def write_table(table: "pd.DataFrame", path: Path) -> None:
-    """Write a table by the file's suffix.
+    """Write a table as .jsonl, .json, .csv or .parquet; what is not known is null or left empty.
+
+    The file appears whole or not at all, and no cell of a CSV file begins like a formula.
 
     Raises:
         DataError: another suffix, or a place that cannot be written.
     """
-    writers = {
-        ".csv": lambda: table.to_csv(path, index=False),
-        ".parquet": lambda: table.to_parquet(path, index=False),
-        ".jsonl": lambda: table.to_json(path, orient="records", lines=True, force_ascii=False),
-    }
-    if path.suffix not in writers:
-        raise DataError(f"{path.name} ends in {path.suffix!r}; give .csv, .parquet or .jsonl.")
-    try:
-        writers[path.suffix]()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror}); choose another place."
-        ) from error
+    rows = [
+        {str(name): _known(value) for name, value in row.items()}
+        for row in table.to_dict(orient="records")
+    ]
+    if path.suffix.lower() not in (".jsonl", ".json"):
+        # A column of numbers keeps its type only where nulls are absent rather than present.
+        rows = [{name: v for name, v in row.items() if v is not None} for row in rows]
+    write_file(path, rows)
+
+
+def _known(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """JSON has neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _wait(session: Session, report: Callable[[int, int, str], None] | None) -> None:
@@ -106,4 +109,4 @@ def _wait(session: Session, report: Callable[[int, int, str], None] | None) -> N
         if report is not None:
             report(job.progress.done, job.progress.total, job.progress.note)
     if job is not None and job.error is not None:
-        raise job.error if isinstance(job.error, WorkbenchError) else WorkbenchError(str(job.error))
+        raise job.error

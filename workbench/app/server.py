@@ -1,7 +1,9 @@
 """The server: loopback by default, one gate before every route, nothing from outside."""
 
 import ipaddress
+import re
 import secrets
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +44,15 @@ class ServerOptions:
                 f"The token has {len(self.token)} characters; give at least 16, for example "
                 f"{secrets.token_urlsafe(16)}."
             )
+        if self.token is not None and not re.fullmatch(r"[\w.~-]+", self.token, re.ASCII):
+            raise WorkbenchError(
+                "The token has characters that an address or a cookie cannot carry; use letters, "
+                f"digits and -._~ only, for example {secrets.token_urlsafe(16)}."
+            )
+        if not 0 <= self.port <= 65535:
+            raise WorkbenchError(
+                f"{self.port} is no port; give one from 1 to 65535, or 0 for any free one."
+            )
 
 
 def is_loopback(address: str) -> bool:
@@ -61,21 +72,14 @@ def make_server(page: Callable[[], Any], options: ServerOptions) -> Any:  # noqa
         WorkbenchError: the port is taken or the address is not this machine's.
     """
     import panel as pn
-    from tornado.web import RequestHandler
-
-    class Alive(RequestHandler):
-        def get(self) -> None:
-            self.set_header("Cache-Control", "no-store")
-            self.finish({"run": RUN_ID})
 
     try:
         server = pn.io.server.get_server(
             {"/": page},
             port=options.port,
             address=options.address,
-            websocket_origin=["*"],  # the gate below compares origins exactly, for every route
             title={"/": "Preference workbench"},
-            extra_patterns=[(r"/alive", Alive)],
+            extra_patterns=_own_routes(),
             websocket_max_message_size=MAX_UPLOAD_BYTES,
             show=False,
             start=False,
@@ -85,9 +89,32 @@ def make_server(page: Callable[[], Any], options: ServerOptions) -> Any:  # noqa
             f"{options.address}:{options.port} cannot be opened ({error.strerror}); "
             "choose another port with --port, or 0 for any free one."
         ) from error
-    policy = Policy.of(options.address, server.port, options.names, options.token)
+    policy = Policy.of(options.address, server.port or options.port, options.names, options.token)
+    # The gate compares origins exactly, for every route; bokeh's own check knows no proxies.
+    server._tornado._websocket_origins = {"*"}
     server._http.request_callback = Guard(server._tornado, policy)
     return server
+
+
+def _own_routes() -> list[tuple[str, type, dict[str, Any]]]:
+    from panel.io.resources import COMPONENT_PATH
+    from panel.io.server import ComponentResourceHandler
+    from tornado.web import HTTPError, RequestHandler
+
+    class Alive(RequestHandler):
+        def get(self) -> None:
+            self.set_header("Cache-Control", "no-store")
+            self.finish({"run": RUN_ID})
+
+    class LoadedComponent(ComponentResourceHandler):
+        """Panel's own handler would import, and so run, any module that an address names."""
+
+        def parse_url_path(self, path: str) -> str:
+            if path.split("/")[0] not in sys.modules:
+                raise HTTPError(404)
+            return super().parse_url_path(path)
+
+    return [(r"/alive", Alive, {}), (f"/{COMPONENT_PATH}(.*)", LoadedComponent, {})]
 
 
 def address_of(server: Any, options: ServerOptions) -> str:  # noqa: ANN401 - bokeh's Server

@@ -22,7 +22,7 @@ class PageState(param.Parameterized):
 
     settings = param.ClassSelector(class_=Settings, default=Settings())
     selected = param.String("")
-    page = param.Selector(objects=list(PAGES), default=PAGES[0])
+    page: Any = param.Selector(objects=list(PAGES), default=PAGES[0])
     group_by = param.String("")
     dark = param.Boolean(False)
     changed = param.Event()
@@ -31,7 +31,7 @@ class PageState(param.Parameterized):
     )
 
     def __init__(self, session: Session, **params: Any) -> None:  # noqa: ANN401 - param's own
-        super().__init__(**params)
+        super().__init__(**params)  # type: ignore[no-untyped-call]
         self.session = session
         self.tables = LiveTables(session)
         self.download: Callable[[str, bytes], None] = lambda name, content: None
@@ -57,6 +57,14 @@ class PageState(param.Parameterized):
             self.message = ""
         except SettingsError as error:
             self.message = str(error)
+
+    def doing(self, action: Callable[[], object]) -> Callable[[object], None]:
+        """A button's callback that attempts `action`."""
+
+        def act(_: object) -> None:
+            self.attempt(action)
+
+        return act
 
     def attempt(self, action: Any, *arguments: Any) -> bool:  # noqa: ANN401 - any callable
         """Do something that a user asked for; its refusal becomes a message.

@@ -1,7 +1,7 @@
 """What only the browser can do, as invisible components: reconnect, download, shortcuts."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import param
 from panel.custom import AnyWidgetComponent
@@ -18,7 +18,7 @@ class Connection(AnyWidgetComponent):
     run = param.String(RUN_ID)
 
     def __init__(self) -> None:
-        super().__init__(**_HIDDEN)
+        super().__init__(**_HIDDEN)  # type: ignore[no-untyped-call]
 
 
 class Downloads(AnyWidgetComponent):
@@ -29,10 +29,10 @@ class Downloads(AnyWidgetComponent):
     content = param.Bytes(default=b"")
 
     def __init__(self) -> None:
-        super().__init__(**_HIDDEN)
+        super().__init__(**_HIDDEN)  # type: ignore[no-untyped-call]
         self._count = 0
 
-    def send(self, name: str, content: bytes, mime: str = "application/octet-stream") -> None:
+    def offer(self, name: str, content: bytes, mime: str = "application/octet-stream") -> None:
         """Save `content` in the reader's downloads as `name`."""
         self._count += 1
         self.param.update(content=content, file={"seq": self._count, "name": name, "mime": mime})
@@ -44,10 +44,10 @@ class Shortcuts(AnyWidgetComponent):
     _esm = "shortcuts.js"
     keys = param.List(default=[], doc='Those that are listened to, for example "1" or "Ctrl+z".')
     pressed = param.Dict(default={}, doc="{seq, key}, by the reader.")
-    _priority_changes = ("pressed",)
+    _priority_changes: ClassVar[list[str]] = ["pressed"]
 
     def __init__(self, actions: dict[str, Callable[[], None]]) -> None:
-        super().__init__(keys=list(actions), **_HIDDEN)
+        super().__init__(keys=list(actions), **_HIDDEN)  # type: ignore[no-untyped-call]
         self._actions = actions
         self.param.watch(lambda event: self._act(event.new.get("key", "")), "pressed")
 

@@ -1,28 +1,17 @@
-"""The pairs themselves: a table to edit, import and export, label noise, and the history."""
+"""The pairs themselves: a table to edit, and below it what changes the set as a whole."""
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import panel as pn
-import panel_material_ui as pmui
 
-from workbench.app.panes import table_html, table_pane, text, tools
-from workbench.app.server import MAX_UPLOAD_BYTES
+from workbench.app.pages.pair_tools import OpenSet, PairTools
 from workbench.app.state import PageState
 from workbench.data import edits
-from workbench.data.formats import Form, import_pairs, write_pairs
 from workbench.data.pairs import PreferencePair, PreferenceSet, build_pair
 from workbench.errors import DataError
 from workbench.views.table import PairTable, Query, columns, full_row
 from workbench.views.widgets import PairEditor
-
-OpenSet = Callable[[PreferenceSet], None]
-_FORMS = get_args(Form)
-_SUFFIXES = ("jsonl", "json", "csv", "parquet")
-_HISTORY = 30
-_CHARS = 60
 
 
 class PairsPage:
@@ -42,7 +31,7 @@ class PairsPage:
         self.editor.on_edit(self._edited)
         self.editor.on_command(self._commanded)
         self.editor.param.watch(self._selected, "selected")
-        self.tools = Tools(state, open_set)
+        self.tools = PairTools(state, open_set)
         self.view = pn.Column(self.editor, self.tools.view, sizing_mode="stretch_width")
 
     def refresh(self) -> None:
@@ -174,125 +163,3 @@ def typed(pairs: PreferenceSet, field: str, value: object) -> Any:  # noqa: ANN4
         return float(value)
     except ValueError as error:
         raise DataError(f"{field} is {value[:40]!r}; give a number, or nothing.") from error
-
-
-class Tools:
-    """Import and export, label noise, versions and history, folded away below the table."""
-
-    def __init__(self, state: PageState, open_set: OpenSet) -> None:
-        self._state = state
-        self._open_set = open_set
-        self.upload = pmui.FileInput(
-            accept=",".join(f".{s}" for s in _SUFFIXES), label="Import a file"
-        )
-        self.form = pmui.Select(label="Form", options=list(_FORMS), value=_FORMS[0], size="small")
-        self.suffix = pmui.Select(label="File", options=list(_SUFFIXES), size="small")
-        self.export = pmui.Button(label="Export", variant="outlined")
-        self.share = pmui.FloatSlider(
-            label="Share of labels to flip", start=0, end=0.5, step=0.01, value=0.1
-        )
-        self.seed = pmui.IntInput(label="Seed", value=0, start=0, size="small", width=120)
-        self.inject = pmui.Button(label="Inject label noise", variant="outlined")
-        self.version = pmui.TextInput(label="Name this version", size="small")
-        self.tag = pmui.Button(label="Keep", variant="outlined")
-        self.versions = pmui.Select(label="Go back to", options=[], size="small")
-        self.restore = pmui.Button(label="Restore", variant="outlined")
-        self.history = table_pane()
-        self.report = text("")
-        self._bind()
-        self.view = self._layout()
-
-    def refresh(self) -> None:
-        """Show the history as it is."""
-        store = self._state.session.store
-        names = [tag.name for tag in store.versions()]
-        if self.versions.options != names:
-            self.versions.options = names
-        head = ["Change", "Revision", "When", "What changed"]
-        self.history.object = table_html(head, [_change(c) for c in store.history(_HISTORY)])
-
-    def _layout(self) -> Any:  # noqa: ANN401 - a Panel layout
-        files = tools(self.upload, self.form, self.suffix, self.export)
-        versions = tools(self.version, self.tag, self.versions, self.restore)
-        return pmui.Accordion(
-            ("Import and export", pn.Column(files, self.report, sizing_mode="stretch_width")),
-            ("Label noise", tools(self.share, self.seed, self.inject)),
-            (
-                "Versions and history",
-                pn.Column(versions, self.history, sizing_mode="stretch_width"),
-            ),
-            active=[],
-            title_variant="body1",
-            margin=(10, 10),
-            sizing_mode="stretch_width",
-        )
-
-    def _bind(self) -> None:
-        self.upload.param.watch(lambda event: self._imported(), "value")
-        self.export.on_click(lambda event: self._state.attempt(self._exported))
-        self.inject.on_click(lambda event: self._state.attempt(self._noise))
-        self.tag.on_click(lambda event: self._state.attempt(self._tagged))
-        self.restore.on_click(lambda event: self._state.attempt(self._restored))
-
-    def _noise(self) -> None:
-        pairs = self._state.session.store.pairs()
-        made = edits.inject_label_noise(pairs, self.share.value, self.seed.value)
-        if made:
-            label = f"Flip {self.share.value:.0%} of the labels (seed {self.seed.value})"
-            self._state.session.apply(made, label)
-
-    def _tagged(self) -> None:
-        self._state.session.store.tag(self.version.value)
-        self.version.value = ""
-        self.refresh()
-
-    def _restored(self) -> None:
-        if self.versions.value:
-            self._state.session.restore(self.versions.value)
-
-    def _imported(self) -> None:
-        content, name = self.upload.value, self.upload.filename
-        if not content or not name:
-            return
-        if len(content) > MAX_UPLOAD_BYTES:
-            self.report.object = f"The file has {len(content) / 1e6:.0f} MB; at most 512 are taken."
-            return
-        report = self._state.attempt(self._take, content, name)
-        if not report:
-            self.report.object = "The file was not imported; see the message above."
-
-    def _take(self, content: bytes, name: str) -> None:
-        suffix = Path(name).suffix.lower()
-        with tempfile.TemporaryDirectory() as folder:
-            # The name is the browser's word: only its suffix is used for the file on this machine.
-            path = Path(folder) / f"upload{suffix if suffix[1:] in _SUFFIXES else '.unknown'}"
-            path.write_bytes(content)
-            report = import_pairs(path)
-        kept, problems = report.pairs, report.problems
-        if problems:
-            shown = "; ".join(str(problem) for problem in problems[:3])
-            self._state.message = f"{len(problems)} rows were left out: {shown}"
-        self._open_set(PreferenceSet(Path(name).stem[:80] or "upload", kept))
-
-    def _exported(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"pairs.{self.suffix.value}"
-            write_pairs(self._state.session.store.pairs(), path, form=self.form.value)
-            self._state.download(path.name, path.read_bytes())
-
-
-def _change(change: Any) -> list[str]:  # noqa: ANN401 - a store's Change
-    label = change.label + (" (undone)" if change.undone else "")
-    first = change.changes[0] if change.changes else None
-    shown = (
-        ""
-        if first is None
-        else f"{first.pair_id} {first.field}: {_cut(first.before)} → {_cut(first.after)}"
-    )
-    more = f" and {len(change.changes) - 1} more" if len(change.changes) > 1 else ""
-    return [label, str(change.revision), str(change.time)[:19], shown + more]
-
-
-def _cut(value: object) -> str:
-    words = "" if value is None else str(value)
-    return words if len(words) <= _CHARS else words[:_CHARS] + "…"

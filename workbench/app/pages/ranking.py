@@ -84,7 +84,7 @@ class RankingPage:
         return {
             "label": f"c = {number(c)} nats · loss {number(loss)} · {ranked}",
             "secondary": pair.prompt_text[:_CHARS],
-            "avatar": "",
+            "icon": None,
             "pair": pair.pair_id,
         }
 
