@@ -7,6 +7,7 @@ import panel_material_ui as pmui
 
 from workbench.app.opening import Opener
 from workbench.app.state import PageState
+from workbench.engine.document import StateDocument
 from workbench.engine.settings import Settings
 from workbench.scoring.models import list_models, parse_model
 
@@ -158,6 +159,15 @@ class ModelControls:
         """The widgets in reading order."""
         return [_heading("Models"), self.policy, self.reference]
 
+    def put(self, policy: str, reference: str) -> None:
+        """Use other models.
+
+        Raises:
+            ModelError: a name that is no model's; nothing is changed then.
+        """
+        parse_model(policy), parse_model(reference)
+        self._use(policy, reference)
+
     def refresh(self) -> None:
         """Follow what another tab chose."""
         models = self._state.session.models
@@ -168,12 +178,44 @@ class ModelControls:
         now = self._state.session.models
         if asked == (now["policy"], now["reference"]):
             return
-        if not self._state.attempt(self._put, *asked):
+        if not self._state.attempt(self.put, *asked):
             self.refresh()
 
-    def _put(self, policy: str, reference: str) -> None:
-        parse_model(policy), parse_model(reference)
-        self._use(policy, reference)
+
+class StateControls:
+    """Saves the page's state as a file, and opens such a file.
+
+    Args:
+        state: The page's state.
+        put: Puts the models of an opened file in place.
+    """
+
+    def __init__(self, state: PageState, put: Callable[[str, str], None]) -> None:
+        self._state = state
+        self._put = put
+        self._save = pmui.Button(label="Save", icon="download", size="small", variant="outlined",
+                                 margin=(4, 10))  # fmt: skip
+        self._open = pmui.FileInput(accept=".json", label="Open", size="small", margin=(4, 10))
+        self._save.on_click(state.doing(self._saved))
+        self._open.param.watch(lambda event: self._opened(event.new), "value")
+
+    @property
+    def view(self) -> list[Any]:
+        """The widgets in reading order."""
+        return [_heading("State of this page"), pmui.FlexBox(self._save, self._open)]
+
+    def _saved(self) -> None:
+        document = self._state.document().to_json()
+        self._state.download("workbench-state.json", document.encode())
+
+    def _opened(self, content: bytes | None) -> None:
+        if content:
+            self._state.attempt(self._show, content.decode("utf-8", "replace"))
+
+    def _show(self, text: str) -> None:
+        document = StateDocument.from_json(text)
+        self._put(document.policy, document.reference)
+        self._state.show(document)
 
 
 def _model(label: str, names: list[str], value: str) -> Any:  # noqa: ANN401 - a Panel widget

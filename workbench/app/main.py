@@ -10,7 +10,7 @@ import panel_material_ui as pmui
 from panel_material_ui.template.base import Page as Template
 
 from workbench.app.browser import Connection, Downloads, Shortcuts
-from workbench.app.controls import Controls, DataControls, ModelControls
+from workbench.app.controls import Controls, DataControls, ModelControls, StateControls
 from workbench.app.opening import Opener
 from workbench.app.pages import Page
 from workbench.app.panes import SummaryStrip, table_html, table_pane, text
@@ -55,6 +55,7 @@ class App:
         self._controls = Controls(self.state)
         self._data = DataControls(self.state, self._opener)
         self._models = ModelControls(self.state, self._use_models)
+        self._file = StateControls(self.state, self._models.put)
         self._notice = Notice(self.state)
         self._activity = Activity(session)
         self._help = pmui.Dialog(_keys_table(), title="Keys", show_close_button=True)
@@ -74,7 +75,7 @@ class App:
         hidden = (Connection(), self._downloads, self._shortcuts(), self._help)
         page = Template(
             title=TITLE,
-            sidebar=[*self._data.view, *self._models.view, *self._controls.view],
+            sidebar=[*self._data.view, *self._models.view, *self._controls.view, *self._file.view],
             sidebar_width=310,
             main=[self._notice.view, self._activity.view, self._strip.view, self._tabs, *hidden],
             theme_config=theme_config(),

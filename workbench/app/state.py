@@ -5,6 +5,7 @@ from typing import Any
 
 import param
 
+from workbench.engine.document import StateDocument
 from workbench.engine.live import LiveTables
 from workbench.engine.session import Session
 from workbench.engine.settings import Settings, SettingsError
@@ -96,6 +97,23 @@ class PageState(param.Parameterized):
         pairs = self.session.snapshot().pairs.pairs
         if 0 <= row < len(pairs):
             self.selected = pairs[row].pair_id
+
+    def document(self) -> StateDocument:
+        """What a state file keeps."""
+        models = self.session.models
+        return StateDocument(
+            self.settings, models["policy"], models["reference"], self.page, self.selected,
+            self.group_by,
+        )  # fmt: skip
+
+    def show(self, document: StateDocument) -> None:
+        """Take up a state file, except its models; a page or pair that is not here is left."""
+        self.param.update(
+            settings=document.settings,
+            page=document.page if document.page in PAGES else self.page,
+            selected=document.selected,
+            group_by=document.group_by,
+        )
 
     def to_query(self) -> dict[str, str]:
         """Everything that the address keeps."""

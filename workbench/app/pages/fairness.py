@@ -64,10 +64,10 @@ class FairnessPage:
             self.attributes.options = names
         chosen = [name for name in self._state.settings.attributes if name in names]
         self.attributes.value = chosen
+        table = self._table()
         if self.show.options != chosen:
             self.show.options = chosen
-            self.show.value = chosen[0] if chosen else None
-        table = self._table()
+            self.show.value = _clearest(table)
         self.table.object = _dependences(table, self._state.settings.beta)
         self.joint.object = self._joint(table)
         for pane in (self._density, self._means):
@@ -156,6 +156,12 @@ class FairnessPage:
 
     def _outcome_label(self) -> str:
         return next(k for k, v in _OUTCOMES.items() if v == self._state.settings.outcome)
+
+
+def _clearest(table: FairnessTable) -> str | None:
+    """The attribute with the fewest groups, whose densities are the easiest to read."""
+    varying = [each for each in table.dependences if len(each.groups) > 1] or table.dependences
+    return min(varying, key=lambda each: len(each.groups)).name if varying else None
 
 
 def _dependences(table: FairnessTable, beta: float) -> str:
