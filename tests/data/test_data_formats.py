@@ -2,7 +2,12 @@ import csv
 import io
 import json
 import math
+import os
+import re
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -672,10 +677,139 @@ def test_too_many_rows(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> No
     assert "found more than 2 rows; expected fewer; split it" in str(report.problems[0])
 
 
-def test_a_megabyte_in_one_field(tmp_path: Path, make_set: MakeSet) -> None:
-    pairs = make_set(2, chosen="é" * 1_000_000)
-    for suffix in SUFFIXES:
-        check_round_trip(pairs, tmp_path / f"a.{suffix}", "native", write_pairs)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_megabyte_in_any_place(tmp_path: Path, suffix: str) -> None:
+    long = "é" * 1_000_000
+    texts = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    places: list[dict[str, Any]] = [
+        {"prompt": long},
+        {"chosen": long},
+        {"rejected": long},
+        {"pair_id": long[:500]},
+        {"attributes": {"group": long}},
+        {"attributes": {long: "group"}},
+        {"metadata": {"note": [long]}},
+        {"metadata": {long: 1}},
+    ]
+    for number, fields in enumerate(places):
+        pairs = PreferenceSet("demo", [build_pair({"pair_id": "a", **texts, **fields})])
+        check_round_trip(pairs, tmp_path / f"{number}.{suffix}", "native", write_pairs)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_message_stays_short_whatever_the_file_holds(suffix: str, tmp_path: Path) -> None:
+    long = "<b>" * 400_000
+    if suffix == "csv":
+        content = f"{long},chosen\na,b\n"
+    else:
+        row = json.dumps({long: "p", "chosen": 5, "rejected": long})
+        content = row if suffix == "jsonl" else f"[{row}]"
+    path = tmp_path / f"a.{suffix}"
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_pairs(path)
+    assert len(str(caught.value)) < 1_000
+
+
+HOSTILE_NAMES = [
+    "<script>alert(1)<",
+    "\u202egpj",
+    "\U0001f600 a b",
+    "-rf *",
+    "%2e%2e%2f",
+    "a\nb",
+    "é" * 100,
+]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_of_any_name_are_written_and_read(
+    suffix: str, tmp_path: Path, make_set: MakeSet
+) -> None:
+    for name in HOSTILE_NAMES:
+        path = tmp_path / f"{name}.{suffix}"
+        write_pairs(make_set(2), path)
+        assert read_pairs(path).name == name
+        path.write_bytes(b"\xff\n")
+        with pytest.raises(DataError):
+            read_pairs(path)
+    assert len(list(tmp_path.iterdir())) == len(HOSTILE_NAMES)
+
+
+def test_an_export_through_a_link_leaves_what_the_link_points_at(
+    tmp_path: Path, make_set: MakeSet
+) -> None:
+    treasure, link = tmp_path / "treasure.jsonl", tmp_path / "link.jsonl"
+    treasure.write_text("not ours")
+    link.symlink_to(treasure)
+    write_pairs(make_set(), link)
+    assert treasure.read_text() == "not ours"
+    assert not link.is_symlink()
+    assert len(read_pairs(link)) == 5
+
+
+def test_a_place_is_refused_before_long_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_place = files_module.check_place
+    check_place(tmp_path / "a.csv")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "folder.csv").mkdir()
+    for path, message in (
+        (tmp_path / "a.txt", "expected one of .jsonl"),
+        (tmp_path / "none" / "a.csv", "is not a folder; create it"),
+        (tmp_path / "folder.csv", "choose another place"),
+    ):
+        with pytest.raises(DataError, match=re.escape(message)):
+            check_place(path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(DataError, match=r"a\.csv cannot be written; choose another place"):
+        check_place(tmp_path / "a.csv")
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(
+    tmp_path: Path, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bomb.parquet"
+    texts = [f"{n} " + "a" * 10_000 for n in range(1_000)]
+    rows = [{"prompt": text, "chosen": "c", "rejected": "r"} for text in texts]
+    files_module.write_file(path, rows)
+    monkeypatch.setattr(files_module, "MAX_FILE_BYTES", 2_000_000)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(RowError, match=r"bomb\.parquet: found .* MiB when unpacked.*split it"):
+        read_pairs(path)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from workbench.data.pairs import PreferenceSet, build_pair
+from workbench.data.formats import write_pairs
+texts = {"prompt": "p" * 500, "chosen": "c" * 500, "rejected": "r" * 500}
+sets = [PreferenceSet("s", [build_pair({"pair_id": str(n), **texts, "metadata": {"turn": turn}})
+        for n in range(2_000)]) for turn in range(2)]
+turn = 0
+while True:
+    write_pairs(sets[turn % 2], Path(sys.argv[1]), form="native")
+    turn += 1
+    print(turn, flush=True)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_kill_in_the_middle_of_an_export_leaves_a_whole_file(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    for pause in (0.0, 0.013, 0.029):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(pause)
+            os.kill(child.pid, signal.SIGKILL)
+        pairs = read_pairs(path)
+        assert len(pairs) == 2_000
+        assert len({pair.metadata["turn"] for pair in pairs}) == 1
 
 
 def test_numbers_come_back_bit_for_bit(tmp_path: Path, make_set: MakeSet) -> None:

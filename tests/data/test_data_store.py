@@ -1,11 +1,13 @@
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from workbench.data import PreferencePair, PreferenceSet
 from workbench.data import journal as journal_module
 from workbench.data import store as store_module
 from workbench.data.edits import ABSENT, AddPair, DeletePair, SetField, duplicate, swap
+from workbench.data.formats import read_pairs
 from workbench.data.journal import Journal, translate
 from workbench.data.pairs import build_pair
 from workbench.data.store import PairStore
@@ -289,6 +292,175 @@ def test_a_kill_while_creating_leaves_no_half_file(
     with pytest.raises(KeyboardInterrupt):
         PairStore.create(tmp_path / "a.db", make_set())
     assert list(tmp_path.iterdir()) == []
+
+
+CREATOR = """
+import sys
+from pathlib import Path
+from workbench.data.pairs import PreferenceSet, build_pair
+from workbench.data.store import PairStore
+texts = {"prompt": "p" * 300, "chosen": "c" * 300, "rejected": "r" * 300}
+pairs = PreferenceSet("s", [build_pair({"pair_id": str(n), **texts}) for n in range(3_000)])
+print("ready", flush=True)
+for number in range(10_000):
+    PairStore.create(Path(sys.argv[1]) / f"{number}.db", pairs).close()
+"""
+
+
+def test_a_real_kill_while_creating_leaves_whole_files_only(tmp_path: Path) -> None:
+    for turn, pause in enumerate((0.02, 0.09, 0.17)):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        with subprocess.Popen(
+            [sys.executable, "-c", CREATOR, str(folder)], stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(pause)
+            os.kill(child.pid, signal.SIGKILL)
+        for path in folder.glob("*.db"):
+            with PairStore.open(path) as store:
+                assert len(store.pairs()) == 3_000
+        # What a killed process left is in nobody's way.
+        PairStore.create(folder / "next.db", PreferenceSet("s", [])).close()
+
+
+FULL = """
+import sys
+from workbench.data.edits import SetField
+from workbench.data.store import PairStore
+from workbench.errors import DataError
+from pathlib import Path
+from workbench.data.formats import write_pairs
+store = PairStore.open(sys.argv[1])
+noise, done = iter(range(10**9)), 0
+import random
+try:
+    while True:
+        store.apply([SetField("p0", "chosen", random.randbytes(20_000).hex())])
+        done = store.revision
+except DataError as error:
+    print(f"{done} {error}")
+try:
+    for n in range(1_000):
+        write_pairs(store.pairs(), Path(sys.argv[1]).with_name(f"{n}.jsonl"))
+except DataError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, which is really full when it is full."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small file system can only be mounted by a superuser")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_really_full_disk_loses_nothing_acknowledged(small_disk: Path, make_set: MakeSet) -> None:
+    path = small_disk / "a.db"
+    PairStore.create(path, make_set()).close()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True
+    )
+    edits, export = done.stdout.splitlines()
+    revision, message = edits.split(" ", 1)
+    assert re.search(r"a\.db: the disk (is full|failed).*Nothing was changed", message)
+    assert "cannot be written (No space left on device); free space" in export
+    assert int(revision) > 0
+    assert list(small_disk.glob("*.part")) == []
+    for left in small_disk.glob("*.jsonl"):
+        assert len(read_pairs(left)) == 5
+        left.unlink()
+    with PairStore.open(path) as store:
+        assert store.revision == int(revision)
+        assert len(store.pairs()["p0"].chosen) == 40_000
+
+
+def test_a_really_full_disk_leaves_no_half_store(small_disk: Path, make_set: MakeSet) -> None:
+    pairs = make_set(3, chosen=os.urandom(400_000).hex())
+    with pytest.raises(DataError, match=r"a\.db: the disk (is full|failed)"):
+        PairStore.create(small_disk / "a.db", pairs)
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_limit_on_file_sizes_is_met_like_a_full_disk(tmp_path: Path, make_set: MakeSet) -> None:
+    """What every user can play: the system refuses to let any file grow over 300 kB."""
+    path = tmp_path / "a.db"
+    PairStore.create(path, make_set()).close()
+    limits = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limits + FULL.split("try:\n    for n")[0], str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    revision, message = done.stdout.split(" ", 1)
+    assert "Nothing was changed" in message
+    with PairStore.open(path) as store:
+        assert store.revision == int(revision) > 0
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "**bold** [x](javascript:alert(1))",
+    "\u202egpj.exe",
+    "\U0001f469\u200d\U0001f52c",
+    "nul\0inside",
+    "'; DROP TABLE change; --",
+    "%s {0} ${x}",
+    "line\u2028separator\nbreak\r",
+    "é" * 500,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_in_every_place_of_the_history_is_kept_as_it_is(
+    text: str, tmp_path: Path, make_set: MakeSet
+) -> None:
+    path = tmp_path / "a.db"
+    with PairStore.create(path, PreferenceSet(text, make_set().pairs)) as store:
+        fields = {"prompt": text, "attributes.g": text, f"attributes.{text}": 1}
+        edits = [SetField("p0", field, value) for field, value in fields.items()]
+        store.apply([*edits, SetField("p0", f"metadata.{text}", [text])], label=text, author=text)
+        store.tag(text)
+        store.apply([AddPair(store.pairs()["p0"].with_fields(pair_id=text), None)])
+    with PairStore.open(path) as store:
+        pairs = store.pairs()
+        assert pairs.name == text
+        assert pairs[text].prompt == pairs["p0"].attributes["g"] == text
+        assert dict(pairs["p0"].metadata) == {text: [text]}
+        assert (store.history()[1].label, store.history()[1].author) == (text, text)
+        assert [tag.name for tag in store.versions()] == [text]
+        store.restore(text)
+        assert text not in store.pairs()
+        store.undo()
+        assert store.pairs() == pairs
+
+
+def test_a_megabyte_in_any_field_of_an_edit(make_set: MakeSet) -> None:
+    long = "\U0001f600" * 250_000
+    store = PairStore.in_memory(make_set())
+    for field in ("prompt", "chosen", "rejected", "attributes.g", "metadata.m", f"metadata.{long}"):
+        before = store.pairs()
+        store.apply([SetField("p0", field, long)])
+        assert store.pairs() != before
+        store.undo()
+        assert store.pairs() == before
+    with pytest.raises(DataError) as caught:
+        store.apply([SetField(long, "alpha", long)])
+    assert len(str(caught.value)) < 1_000
+    with pytest.raises(DataError, match="use at most 500"):
+        store.apply([SetField("p0", "alpha", 0.5)], label=long)
 
 
 def fill_up(store: PairStore) -> None:

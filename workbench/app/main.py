@@ -1,5 +1,7 @@
 """The application: one page template over a session, and the server that shows it."""
 
+import logging
+import sys
 import webbrowser
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +26,7 @@ from workbench.engine.workspace import Workspace
 from workbench.errors import WorkbenchError
 
 TITLE = "Preference workbench"
+_log = logging.getLogger(__name__)
 _POLL_MS = 100
 _ASKED = {
     "DID": ("tokens",),
@@ -249,15 +252,18 @@ def page_factory(
     """What the server calls for every visitor: the session in the address, or a new one."""
 
     def page() -> Any:  # noqa: ANN401 - a Panel template
-        query = _query()
         try:
-            session = _session(workspace, query, source, policy, reference)
+            query = _query()
+            app = App(workspace, _session(workspace, query, source, policy, reference), query)
+            app._remember()
+            app.start()
+            return app.template()
         except WorkbenchError as error:
-            return _refusal(error)
-        app = App(workspace, session, query)
-        app._remember()
-        app.start()
-        return app.template()
+            return _refusal(str(error))
+        except Exception:
+            # Panel would show the visitor a traceback with this machine's paths.
+            _log.exception("the page could not be built")
+            return _refusal("The page could not be built; the server's log says why.")
 
     return page
 
@@ -267,7 +273,7 @@ def run(
 ) -> None:
     """Serve until stopped."""
     pn.extension(notifications=False)
-    open_source(source)
+    open_source(source, lambda note: print(note, file=sys.stderr, flush=True))
     workspace = Workspace()
     server = make_server(page_factory(workspace, source, policy, reference), options)
     address = address_of(server, options)
@@ -289,9 +295,9 @@ def _session(
     return workspace.create(open_source(source), policy, reference)
 
 
-def _refusal(error: WorkbenchError) -> Any:  # noqa: ANN401 - a Panel template
+def _refusal(words: str) -> Any:  # noqa: ANN401 - a Panel template
     start = pmui.Button(label="Start a new session", href="/", variant="outlined")
-    return Template(title=TITLE, main=[text(str(error)), start], theme_config=theme_config())
+    return Template(title=TITLE, main=[text(words), start], theme_config=theme_config())
 
 
 def _go(session_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workbench.views.palette import DARK, LIGHT, Theme
+from workbench.palette import DARK, LIGHT, Theme
 
 
 def theme_config() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from workbench.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 MAX_FILE_BYTES = 1 << 30
@@ -98,6 +99,20 @@ def read_file(path: Path) -> Iterator[Row | RowProblem]:
             path, error.strerror or "an unreadable file", "a file that can be read"
         ) from error
     yield from {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}[suffix](path, data)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place that `write_file` could not write to, before long work is done for it.
+
+    Raises:
+        DataError: an unknown suffix, no such folder, or one that cannot be written.
+    """
+    _suffix(path)
+    folder = path.parent
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; create it, or choose another place.")
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise DataError(f"{path} cannot be written; choose another place.")
 
 
 def write_file(path: Path, rows: Sequence[Mapping[str, Json]]) -> None:
@@ -320,8 +335,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
+        file = pq.ParquetFile(path)
+        _check_unpacked(path, file.metadata)
         # Whole, and by one thread: the size is limited and the order must hold.
-        table = pq.ParquetFile(path).read(use_threads=False)
+        table = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise _whole(path, shorten(str(error).splitlines()[0], 200), "a Parquet file") from error
     repeated = [name for name in table.column_names if table.column_names.count(name) > 1]
@@ -332,6 +349,14 @@ def _read_parquet(path: Path) -> Iterator[Row]:
             )
         )
     yield from table_rows(table)
+
+
+def _check_unpacked(path: Path, metadata: "pq.FileMetaData") -> None:
+    """Refuse a small file that would not be small in memory."""
+    size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    if size > MAX_FILE_BYTES:
+        limit = f"at most {MAX_FILE_BYTES >> 20:,} MiB; split it"
+        raise _whole(path, f"{size / 2**20:,.0f} MiB when unpacked", limit)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - what Arrow holds
