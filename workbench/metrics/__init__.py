@@ -1,1 +1,1 @@
-"""Pure functions on tensors: rewards, ranking, information, dependence, divergence, intervals."""
+"""Pure functions: rewards, ranking, information, dependence, divergence, prediction, intervals."""

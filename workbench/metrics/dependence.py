@@ -1,109 +1,103 @@
 """Distance covariance and its relatives: dependence of any kind, zero only for independence.
 
 V-statistics (`distance_covariance_sq`) are the plain, non-negative plug-in; U-statistics (`u_...`)
-are unbiased and may be negative. Székely & Rizzo (2014, arXiv 1310.2926) give both; the fast
-univariate sums follow Huo & Székely (2016) and Chaudhuri & Hu (2019); joint distance covariance
-is Chakraborty & Zhang (2019); the concatenated form is Lee et al. (arXiv 2509.08163).
+are unbiased and may be negative. Székely & Rizzo (2014, arXiv 1310.2926) give both; joint distance
+covariance is Chakraborty & Zhang (2019); the concatenated form is Lee et al. (arXiv 2509.08163).
 
 A variable is a tensor of shape (n,) or (n, d); the distance is Euclidean. Everything is computed
-in float64. What these numbers do not say: a small sample with zero dCov is not independent, and
-the size of dCov depends on the units (use the correlation, or `equalise`).
+in float64 by `workbench.metrics.pairwise`, O(n log n) where both variables are univariate or one
+is one-hot, and never with a whole distance matrix in memory. What these numbers do not say: a
+small sample with zero dCov is not independent, and the size of dCov depends on the units (use the
+correlation, or `equalise` in `encode_attribute`).
+
+All functions raise ValueError for lengths that differ, a value that is not finite, and too few
+rows: 2 for V-statistics, 4 for U-statistics.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-AttributeKind = Literal["binary", "categorical", "continuous"]
-BLOCK_ELEMENTS = 4_000_000
-"""Largest number of pairwise distances held at once (32 MB)."""
+from workbench.metrics.checks import check_positive
+from workbench.metrics.encoding import encode_attribute as encode_attribute
+from workbench.metrics.pairwise import (
+    Array,
+    Points,
+    both_triangles,
+    check_paired,
+    level_totals,
+    pair_sums,
+    row_blocks,
+)
+
+Statistic = Callable[[Points, Points], float]
 _MATRIX_LIMIT = 4_000
-_LEAF_BITS = 5
-_LEAF = 1 << _LEAF_BITS
-_Array = np.ndarray[Any, Any]
 
 
-def distance_covariance_sq(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *e"]) -> Float[Tensor, ""]:
-    """Squared distance covariance, V-statistic; >= 0, in units of x times units of y.
-
-    O(n log n) where both are univariate, or one is univariate and the other one-hot.
-
-    Raises:
-        ValueError: lengths differ, fewer than two rows, or a value that is not finite.
-    """
-    s = _sums(x, y)
-    v = s.product / s.n**2 - 2 * s.rows / s.n**3 + s.total_x * s.total_y / s.n**4
-    return v.clamp(min=0.0)
+def distance_covariance_sq(
+    x: Shaped[Tensor, "n *d"], y: Shaped[Tensor, "n *e"]
+) -> Float[Tensor, ""]:
+    """Squared distance covariance, V-statistic; >= 0, in units of x times units of y."""
+    return _tensor(_v_statistic(*_pair(x, y)))
 
 
 def u_distance_covariance_sq(
-    x: Float[Tensor, "n *d"], y: Float[Tensor, "n *e"]
+    x: Shaped[Tensor, "n *d"], y: Shaped[Tensor, "n *e"]
 ) -> Float[Tensor, ""]:
-    """Squared distance covariance, U-statistic: unbiased, negative at times.
-
-    Raises:
-        ValueError: as for the V-statistic, or fewer than four rows.
-    """
-    s = _sums(x, y)
-    _at_least_four(s.n)
-    n = s.n
-    whole = s.total_x * s.total_y / (n * (n - 1) * (n - 2) * (n - 3))
-    return s.product / (n * (n - 3)) - 2 * s.rows / (n * (n - 2) * (n - 3)) + whole
+    """Squared distance covariance, U-statistic: unbiased, negative at times."""
+    return _tensor(_u_statistic(*_pair(x, y)))
 
 
-def distance_correlation(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *e"]) -> Float[Tensor, ""]:
+def distance_correlation(x: Shaped[Tensor, "n *d"], y: Shaped[Tensor, "n *e"]) -> Float[Tensor, ""]:
     """Distance correlation (not squared), in [0, 1]; 0 where either side is constant."""
-    scale = (distance_covariance_sq(x, x) * distance_covariance_sq(y, y)).sqrt()
-    if scale <= _tiny(x, y):
-        return torch.zeros((), dtype=torch.float64)
-    return (distance_covariance_sq(x, y) / scale).sqrt().clamp(max=1.0)
+    return _tensor(min(math.sqrt(_correlation(_v_statistic, *_pair(x, y))), 1.0))
 
 
 def bias_corrected_distance_correlation_sq(
-    x: Float[Tensor, "n *d"], y: Float[Tensor, "n *e"]
+    x: Shaped[Tensor, "n *d"], y: Shaped[Tensor, "n *e"]
 ) -> Float[Tensor, ""]:
-    """Bias-corrected squared distance correlation; 0 where either side is constant."""
-    scale = u_distance_covariance_sq(x, x) * u_distance_covariance_sq(y, y)
-    if scale <= _tiny(x, y) ** 2:
-        return torch.zeros((), dtype=torch.float64)
-    return u_distance_covariance_sq(x, y) / scale.sqrt()
+    """Bias-corrected squared distance correlation; 0 where either side is constant.
+
+    Negative at times, at most 1; 0 too where all distances of a side are equal.
+    """
+    return _tensor(_correlation(_u_statistic, *_pair(x, y)))
 
 
 def joint_distance_covariance_sq(
-    variables: Sequence[Float[Tensor, "n *d"]], c: float = 1.0
+    variables: Sequence[Shaped[Tensor, "n *d"]], c: float = 1.0
 ) -> Float[Tensor, ""]:
     """JdCov, V-statistic: mean of prod_i (U_i + c) - c^d; zero iff mutually independent.
 
-    It counts dependence among all the variables, attributes among themselves included.
+    U_i is *minus* the doubly centred distance: with the other sign the terms of odd order would
+    count negatively. JdCov counts dependence among all the variables, attributes among
+    themselves included. Quadratic in n.
 
     Args:
         variables: Two or more variables over the same n rows.
         c: Weight of lower against higher orders of interaction; smaller stresses the higher.
     """
-    spaces = _spaces(variables, c)
-    n = spaces[0].n
-    return _product_sum(spaces, c, unbiased=False) / n**2 - c ** len(spaces)
+    spaces = _spaces(variables, c, least=2)
+    mean = _product_sum(spaces, c, unbiased=False) / spaces[0].n ** 2
+    return _tensor(mean - c ** len(spaces))
 
 
 def u_joint_distance_covariance_sq(
-    variables: Sequence[Float[Tensor, "n *d"]], c: float = 1.0
+    variables: Sequence[Shaped[Tensor, "n *d"]], c: float = 1.0
 ) -> Float[Tensor, ""]:
     """JdCov, U-statistic; for two variables equal to `u_distance_covariance_sq` at every c."""
-    spaces = _spaces(variables, c)
+    spaces = _spaces(variables, c, least=4)
     n = spaces[0].n
-    _at_least_four(n)
-    return _product_sum(spaces, c, unbiased=True) / (n * (n - 3)) - c ** len(spaces) * n / (n - 3)
+    mean = _product_sum(spaces, c, unbiased=True) / (n * (n - 3))
+    return _tensor(mean - c ** len(spaces) * n / (n - 3))
 
 
 def concatenated_distance_covariance_sq(
-    outcome: Float[Tensor, "n *d"], attributes: Sequence[Float[Tensor, "n *e"]]
+    outcome: Shaped[Tensor, "n *d"], attributes: Sequence[Shaped[Tensor, "n *e"]]
 ) -> Float[Tensor, ""]:
     """CCdCov: dCov^2 of the outcome and the concatenated attribute vector, V-statistic.
 
@@ -114,49 +108,54 @@ def concatenated_distance_covariance_sq(
 
 
 def u_concatenated_distance_covariance_sq(
-    outcome: Float[Tensor, "n *d"], attributes: Sequence[Float[Tensor, "n *e"]]
+    outcome: Shaped[Tensor, "n *d"], attributes: Sequence[Shaped[Tensor, "n *e"]]
 ) -> Float[Tensor, ""]:
     """CCdCov as a U-statistic, the form that the paper penalises."""
     return u_distance_covariance_sq(outcome, concatenated(attributes))
 
 
-def concatenated(attributes: Sequence[Float[Tensor, "n *e"]]) -> Float[Tensor, "n e"]:
+def concatenated(attributes: Sequence[Shaped[Tensor, "n *e"]]) -> Float[Tensor, "n e"]:
     """Attributes side by side in one matrix, one row a sample."""
     if not attributes:
         raise ValueError("No attribute was given; choose at least one.")
-    return torch.cat([_matrix(attribute) for attribute in attributes], dim=1)
+    columns = [Points(attribute) for attribute in attributes]
+    check_paired(*columns)
+    return torch.cat([column.points for column in columns], dim=1)
 
 
-def encode_attribute(
-    values: Sequence[object], kind: AttributeKind, equalise: bool = False
-) -> Float[Tensor, "n *e"]:
-    """An attribute as numbers, as the paper's code does it.
+def energy_distance(x: Shaped[Tensor, "n *d"], y: Shaped[Tensor, "m *d"]) -> Float[Tensor, ""]:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of two samples, V-form; zero iff equally distributed."""
+    both, sizes = Points(torch.cat([x, y])), np.array([len(x), len(y)])
+    within = level_totals(both, np.repeat([0, 1], sizes))
+    return _tensor((both.total - within.sum()) / sizes.prod() - (within / sizes**2).sum())
 
-    Binary becomes 0/1 (first value in sorted order is 0), categorical one-hot in sorted order,
-    continuous is scaled to [0, 1] (a constant to 0).
 
-    Args:
-        values: One value a row, none missing.
-        kind: How to read them.
-        equalise: Divide one-hot by sqrt(2) (distance 1 between levels) and continuous by its
-            mean pairwise distance, so that no attribute dominates by its units.
+def group_energy_distances(
+    outcome: Shaped[Tensor, "n *d"], groups: Int[Tensor, " n"]
+) -> Float[Tensor, " k"]:
+    """The energy distance of each group 0..k-1 from all samples together; 0 for an empty group."""
+    y = Points(outcome)
+    if len(groups) != y.n:
+        raise ValueError(f"There are {y.n} outcomes and {len(groups)} groups; give pairs.")
+    level = groups.numpy()
+    sizes = np.bincount(level)
+    counted = np.maximum(sizes, 1)
+    to_all = np.bincount(level, y.row_sums) / (counted * y.n)
+    distances = 2 * to_all - level_totals(y, level) / counted**2 - y.total / y.n**2
+    return torch.from_numpy(np.where(sizes > 0, distances, 0.0))
 
-    Raises:
-        ValueError: a missing value, a binary with more than two values, or a non-number where a
-            continuous attribute should have one.
+
+def categorical_distance_covariance_sq(
+    outcome: Shaped[Tensor, "n *d"], groups: Int[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """dCov^2 (V) of an outcome and a category under the discrete metric: sum_k p_k^2 E(Y_k, Y).
+
+    The closed form: which group contributes how much can be read off its terms. One-hot coding
+    puts levels sqrt(2) apart and gives sqrt(2) times this.
     """
-    if any(value is None for value in values):
-        raise ValueError("A value is missing; leave such rows out first.")
-    if kind == "continuous":
-        return _continuous(values, equalise)
-    levels = sorted({str(value) for value in values})
-    if kind == "binary" and len(levels) > 2:
-        raise ValueError(f"A binary attribute has {len(levels)} values: {', '.join(levels[:5])}.")
-    codes = torch.tensor([levels.index(str(value)) for value in values], dtype=torch.long)
-    if kind == "binary":
-        return codes.to(torch.float64)
-    one_hot = torch.nn.functional.one_hot(codes, len(levels)).to(torch.float64)
-    return one_hot / math.sqrt(2) if equalise else one_hot
+    distances = group_energy_distances(outcome, groups)
+    share = torch.bincount(groups).double() / len(groups)
+    return share**2 @ distances
 
 
 @dataclass(frozen=True)
@@ -169,8 +168,8 @@ class PermutationTest:
 
 
 def permutation_p_value(
-    x: Float[Tensor, "n *d"],
-    y: Float[Tensor, "n *e"],
+    x: Shaped[Tensor, "n *d"],
+    y: Shaped[Tensor, "n *e"],
     *,
     permutations: int = 999,
     seed: int = 0,
@@ -182,284 +181,122 @@ def permutation_p_value(
     """
     if permutations < 1:
         raise ValueError(f"permutations is {permutations}; give 1 or more, for example 999.")
-    statistic = _permuted_statistic(x, y)
-    generator = torch.Generator().manual_seed(seed)
+    statistic = _permuted_statistic(*_pair(x, y))
+    generator = np.random.default_rng(seed)
     n = len(x)
-    observed = statistic(torch.arange(n))
+    observed = statistic(np.arange(n))
     # Equal up to rounding counts as reached, or ties would make p too small.
-    bound, reached = observed * (1 - 1e-12), 0
-    for done in range(permutations):
-        reached += statistic(torch.randperm(n, generator=generator)) >= bound
+    bound, reached = observed - 1e-12 * abs(observed), 0
+    for done in range(1, permutations + 1):
+        reached += statistic(generator.permutation(n)) >= bound
         if on_progress is not None:
-            on_progress(done + 1, permutations)
+            on_progress(done, permutations)
     return PermutationTest(observed, (1 + reached) / (permutations + 1), permutations)
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """What both statistics are made of: sum a_ij b_ij, sum a_i. b_i., a.., b.."""
+def chi_square_p_value(x: Shaped[Tensor, "n *d"], y: Shaped[Tensor, "n *e"]) -> float:
+    """Test independence without permutations: n dCor^2_U + 1 against chi^2 of one degree.
 
-    n: int
-    product: Tensor
-    rows: Tensor
-    total_x: Tensor
-    total_y: Tensor
-
-
-@dataclass(frozen=True)
-class _Space:
-    """One variable with its pairwise distances, which are never all held at once."""
-
-    points: Tensor
-
-    @property
-    def n(self) -> int:
-        return len(self.points)
-
-    @property
-    def univariate(self) -> bool:
-        return self.points.shape[1] == 1
-
-    @cached_property
-    def order(self) -> Tensor:
-        """The rows of a univariate variable by size, shape (n,)."""
-        # numpy's sort is twice as quick as torch's here, and equal values may come in any order.
-        return torch.from_numpy(np.argsort(self.points[:, 0].numpy()))
-
-    @cached_property
-    def row_sums(self) -> Tensor:
-        """sum_j ||x_i - x_j||, shape (n,)."""
-        if self.univariate:
-            return _univariate_row_sums(self.points[:, 0], self.order)
-        if self.levels is not None:
-            return self._level_distance * (self.n - self._level_sizes[self.levels])
-        return torch.cat([self.block(rows).sum(dim=1) for rows in _row_blocks(self.n)])
-
-    @cached_property
-    def total(self) -> Tensor:
-        return self.row_sums.sum()
-
-    @cached_property
-    def levels(self) -> Tensor | None:
-        """The level of each row if the points are one-hot (times one constant), else None."""
-        nonzero = self.points != 0
-        if not bool((nonzero.sum(dim=1) == 1).all()):
-            return None
-        height = self.points[nonzero]
-        return nonzero.int().argmax(dim=1) if bool((height == height[0]).all()) else None
-
-    @property
-    def _level_distance(self) -> Tensor:
-        return self.points[0].abs().max() * math.sqrt(2)
-
-    @cached_property
-    def _level_sizes(self) -> Tensor:
-        assert self.levels is not None
-        return torch.bincount(self.levels, minlength=self.points.shape[1]).to(torch.float64)
-
-    def block(self, rows: slice) -> Tensor:
-        """Distances from some rows to all, shape (rows, n)."""
-        if self.univariate:
-            return (self.points[rows] - self.points[:, 0]).abs()
-        # The default would use a matrix product, whose cancellation gives a point a distance
-        # from itself.
-        return torch.cdist(
-            self.points[rows], self.points, compute_mode="donot_use_mm_for_euclid_dist"
-        )
-
-    def level_product(self, other: "_Space") -> Tensor:
-        """Sum a_ij b_ij for one-hot `other`: all pairs, less those within a level."""
-        assert other.levels is not None
-        x = self.points[:, 0]
-        present = [k for k, size in enumerate(other._level_sizes.tolist()) if size]
-        within = [_Space(x[other.levels == k, None]).total for k in present]
-        return other._level_distance * (self.total - torch.stack(within).sum())
-
-    def centred(self, rows: slice, unbiased: bool) -> Tensor:
-        """Chakraborty and Zhang's U (minus the doubly centred distance), shape (rows, n)."""
-        n = self.n
-        row, whole = (n - 2, (n - 1) * (n - 2)) if unbiased else (n, n * n)
-        sums = self.row_sums / row
-        u = sums[rows, None] + sums[None, :] - self.block(rows) - self.total / whole
-        if unbiased:
-            local = torch.arange(u.shape[0])
-            u[local, torch.arange(n)[rows]] = 0.0
-        return u
-
-
-def _sums(x: Tensor, y: Tensor) -> _Sums:
-    a, b = _Space(_matrix(x)), _Space(_matrix(y))
-    if a.n != b.n:
-        raise ValueError(f"The variables have {a.n} and {b.n} rows; they must be paired.")
-    if a.n < 2:
-        raise ValueError(f"There are {a.n} rows; distance covariance needs at least 2.")
-    rows = (a.row_sums * b.row_sums).sum()
-    return _Sums(a.n, _product(a, b, same=x is y), rows, a.total, b.total)
-
-
-def _product(a: _Space, b: _Space, same: bool) -> Tensor:
-    """Sum over all i, j of a_ij b_ij, by the quickest exact way."""
-    if same:
-        centred = a.points - a.points.mean(dim=0)
-        return 2 * a.n * (centred**2).sum()
-    if a.univariate and b.univariate:
-        return _univariate_product(a, b)
-    for one, other in ((a, b), (b, a)):
-        if one.univariate and other.levels is not None:
-            return one.level_product(other)
-    blocks = [(a.block(rows) * b.block(rows)).sum() for rows in _row_blocks(a.n)]
-    return torch.stack(blocks).sum()
-
-
-def _univariate_row_sums(x: Tensor, order: Tensor) -> Tensor:
-    """sum_j |x_i - x_j| from one sort: (2k - n) x_(k) + total - 2 prefix_k."""
-    n = len(x)
-    ordered = x[order] - x.mean()
-    prefix = ordered.cumsum(0)
-    k = torch.arange(1, n + 1, dtype=torch.float64)
-    sums = torch.empty_like(x)
-    sums[order] = (2 * k - n) * ordered + prefix[-1] - 2 * prefix
-    return sums
-
-
-def _univariate_product(a: _Space, b: _Space) -> Tensor:
-    """Sum over all i, j of |x_i - x_j| |y_i - y_j| in O(n log n).
-
-    Over pairs with x_j <= x_i, |x_i - x_j| |y_i - y_j| is (x_i - x_j)(y_i - y_j) taken twice
-    where y_j <= y_i, less the same once everywhere. The unrestricted sum is two moments.
+    Valid for every n and slightly conservative (Shen, Panda & Vogelstein 2022, arXiv 1912.12150).
     """
-    x, y = (space.points[:, 0] - space.points.mean() for space in (a, b))
-    every = len(x) * (x @ y)  # sum over pairs of (x_i - x_j)(y_i - y_j), both means being zero
-    place_by_x = torch.empty_like(a.order)
-    place_by_x[a.order] = torch.arange(a.n)
-    by_y = place_by_x[b.order].numpy()
-    return 2 * (2 * _sum_below(x[a.order].numpy(), y[a.order].numpy(), by_y) - every)
+    z = len(x) * float(bias_corrected_distance_correlation_sq(x, y)) + 1
+    return math.erfc(math.sqrt(max(z, 0.0) / 2))
 
 
-def _sum_below(x: _Array, y: _Array, by_y: _Array) -> float:
-    """Sum of (x_i - x_j)(y_i - y_j) over pairs with x_j <= x_i and y_j <= y_i.
-
-    Rows are sorted by x; `by_y` lists them in the order of y. A merge sort turned upside down:
-    rows start in the order of y, and each level splits every segment into the earlier and the
-    later half by x, both still in the order of y. A row of the later half has below it the first
-    so many rows of the earlier half, so prefix sums answer.
-    """
-    n = len(x)
-    levels = max((n - 1).bit_length() - _LEAF_BITS, 0)
-    size = _LEAF << levels
-    # Padding is zero, stands last by x and first by y: it then adds nothing anywhere.
-    x, y = np.pad(x, (0, size - n)), np.pad(y, (0, size - n))
-    place = np.concatenate([np.arange(n, size), by_y])
-    total = _leaf_sum(x, y, n)
-    for level in range(levels + _LEAF_BITS - 1, _LEAF_BITS - 1, -1):
-        width = 1 << level
-        half = ((place >> level) & 1).astype(bool)
-        at = np.flatnonzero(half).reshape(-1, width)
-        early, later = place.take(np.flatnonzero(~half)).reshape(-1, width), place.take(at)
-        below = at - (np.arange(width) + 2 * width * np.arange(len(at))[:, None])
-        total += _merged(x[early], y[early], x[later], y[later], below)
-        place = np.concatenate([early, later], axis=1).ravel()
-    return total
+def _pair(x: Tensor, y: Tensor) -> tuple[Points, Points]:
+    a = Points(x)
+    b = a if y is x else Points(y)
+    check_paired(a, b)
+    return a, b
 
 
-def _merged(x_early: _Array, y_early: _Array, x: _Array, y: _Array, count: _Array) -> float:
-    """What each later row makes with the first `count` earlier rows of its segment."""
-    segments, width = x.shape
-    place = count + (width + 1) * np.arange(segments)[:, None]
-    sums = np.zeros((3, segments, width + 1))
-    for prefix, values in zip(sums, (x_early, y_early, x_early * y_early), strict=True):
-        values.cumsum(axis=1, out=prefix[:, 1:])
-    sum_x, sum_y, sum_xy = sums.reshape(3, -1)
-    y_part = count * y - sum_y[place]
-    return float(np.vdot(x, y_part) - np.vdot(y, sum_x[place]) + sum_xy[place].sum())
+def _v_statistic(a: Points, b: Points) -> float:
+    _check_rows(a.n, 2)
+    s, n = pair_sums(a, b), a.n
+    return max(s.product / n**2 - 2 * s.rows / n**3 + s.total_a * s.total_b / n**4, 0.0)
 
 
-def _leaf_sum(x: _Array, y: _Array, n: int) -> float:
-    """The pairs inside each leaf of rows that are neighbours by x, directly."""
-    leaves = -(-n // _LEAF)
-    x, y = (values[: leaves * _LEAF].reshape(leaves, _LEAF) for values in (x, y))
-    real = n - (leaves - 1) * _LEAF
-    by_x, by_y = (values[:, :, None] - values[:, None, :] for values in (x, y))
-    by_x[-1, real:], by_x[-1, :, real:] = 0, 0
-    return float(np.vdot(np.maximum(by_x, 0, out=by_x), np.maximum(by_y, 0, out=by_y)))
+def _u_statistic(a: Points, b: Points) -> float:
+    _check_rows(a.n, 4)
+    s, n = pair_sums(a, b), a.n
+    whole = s.total_a * s.total_b / (n * (n - 1) * (n - 2) * (n - 3))
+    return s.product / (n * (n - 3)) - 2 * s.rows / (n * (n - 2) * (n - 3)) + whole
 
 
-def _spaces(variables: Sequence[Tensor], c: float) -> list[_Space]:
+def _correlation(statistic: Statistic, a: Points, b: Points) -> float:
+    """A covariance over the root of the product of both variances; 0 if a variance is."""
+    variances = [_variance(statistic, side) for side in (a, b)]
+    return statistic(a, b) / math.sqrt(math.prod(variances)) if min(variances) > 0 else 0.0
+
+
+def _variance(statistic: Statistic, a: Points) -> float:
+    """dCov^2 of a variable with itself; 0 where only rounding keeps it from that."""
+    mean_square = 2 * np.square(a.centred).sum() / a.n
+    variance = statistic(a, a)
+    return variance if variance > 1e-13 * mean_square else 0.0
+
+
+def _spaces(variables: Sequence[Tensor], c: float, least: int) -> list[Points]:
     if len(variables) < 2:
         raise ValueError(
             f"{len(variables)} variables were given; joint dependence needs 2 or more."
         )
-    if not c > 0:
-        raise ValueError(f"c is {c}; give a number above 0 (the authors use 1).")
-    spaces = [_Space(_matrix(variable)) for variable in variables]
-    sizes = {space.n for space in spaces}
-    if len(sizes) > 1:
-        raise ValueError(f"The variables have {sorted(sizes)} rows; they must be paired.")
+    check_positive(c, "c")
+    spaces = [Points(variable) for variable in variables]
+    check_paired(*spaces)
+    _check_rows(spaces[0].n, least)
     return spaces
 
 
-def _product_sum(spaces: Sequence[_Space], c: float, unbiased: bool) -> Tensor:
-    """Sum over k, l of prod_i (U_i(k, l) + c), block by block."""
-    total = torch.zeros((), dtype=torch.float64)
-    for rows in _row_blocks(spaces[0].n, len(spaces)):
-        product = spaces[0].centred(rows, unbiased) + c
+def _product_sum(spaces: Sequence[Points], c: float, unbiased: bool) -> float:
+    """Sum over k, l of prod_i (U_i(k, l) + c), block by block of the upper triangle."""
+    total = 0.0
+    for rows in row_blocks(spaces[0].n):
+        product = _centred(spaces[0], rows, unbiased) + c
         for space in spaces[1:]:
-            product *= space.centred(rows, unbiased) + c
-        total += product.sum()
+            product *= _centred(space, rows, unbiased) + c
+        total += both_triangles(product)
     return total
 
 
-def _row_blocks(n: int, matrices: int = 2) -> Iterator[slice]:
-    step = max(1, BLOCK_ELEMENTS // (n * matrices))
-    for start in range(0, n, step):
-        yield slice(start, min(start + step, n))
+def _centred(space: Points, rows: slice, unbiased: bool) -> Array:
+    """Chakraborty and Zhang's U from some rows to those from the first of them on.
+
+    U(k, l) = E|x_k - X'| + E|X - x_l| - |x_k - x_l| - E|X - X'|; the U-statistic's is 0 for k = l.
+    """
+    n, first = space.n, rows.start
+    row, whole = (n - 2, (n - 1) * (n - 2)) if unbiased else (n, n * n)
+    means = space.row_sums / row
+    u = (means[first:] - space.total / whole) - space.block(rows, first)
+    u += means[rows, None]
+    if unbiased:
+        np.fill_diagonal(u, 0.0)
+    return u
 
 
-def _permuted_statistic(x: Tensor, y: Tensor) -> Callable[[Tensor], float]:
-    """The statistic as a function of the order of x's rows."""
-    points, other = _matrix(x), _Space(_matrix(y))
-    n = len(points)
-    quick = points.shape[1] == 1 and (other.univariate or other.levels is not None)
-    if quick or n > _MATRIX_LIMIT:
-        return lambda order: float(distance_covariance_sq(points[order], other.points))
-    _sums(x, y)
-    # Projection identity: with b centred, a need not be.
-    centred, distances = -other.centred(slice(0, n), False), _Space(points).block(slice(0, n))
-    return lambda order: float((distances[order][:, order] * centred).sum()) / n**2
+def _permuted_statistic(a: Points, b: Points) -> Callable[[Array], float]:
+    """The V-statistic as a function of the order of a's rows."""
+    n = a.n
+    if (a.univariate and (b.univariate or b.levels is not None)) or n > _MATRIX_LIMIT:
+        return lambda order: _v_statistic(a.permuted(order), b)
+    _check_rows(n, 2)
+    # Projection identity: with b centred, a need not be. The upper triangle counts twice, which
+    # the diagonal's zero distances bear.
+    weight = np.triu(_centred(b, slice(0, n), unbiased=False)) / (-(n**2) / 2)
+
+    def statistic(order: Array) -> float:
+        moved, total = a.permuted(order), 0.0
+        for rows in row_blocks(n):
+            total += np.einsum("ij,ij->", moved.block(rows, rows.start), weight[rows, rows.start :])
+        return total
+
+    return statistic
 
 
-def _matrix(x: Tensor) -> Tensor:
-    """A variable as float64 of shape (n, d), checked."""
-    points = x.detach().to(torch.float64)
-    points = points[:, None] if points.ndim == 1 else points
-    if points.ndim != 2:
-        raise ValueError(f"A variable has shape {tuple(x.shape)}; give (n,) or (n, d).")
-    if not bool(torch.isfinite(points).all()):
-        bad = int((~torch.isfinite(points)).any(dim=1).sum())
-        raise ValueError(f"{bad} rows are not finite; leave them out first.")
-    return points
+def _tensor(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
 
 
-def _continuous(values: Sequence[object], equalise: bool) -> Tensor:
-    try:
-        numbers = torch.tensor([float(value) for value in values], dtype=torch.float64)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"A continuous attribute has a value that is no number: {error}."
-        ) from error
-    spread = numbers.max() - numbers.min()
-    scaled = (numbers - numbers.min()) / spread if spread > 0 else torch.zeros_like(numbers)
-    n = len(numbers)
-    mean = _Space(scaled[:, None]).total / max(n * (n - 1), 1)
-    return scaled / mean if equalise and mean > 0 else scaled
-
-
-def _at_least_four(n: int) -> None:
-    if n < 4:
-        raise ValueError(f"There are {n} rows; the unbiased statistic needs at least 4.")
-
-
-def _tiny(x: Tensor, y: Tensor) -> float:
-    """Rounding noise of dCov^2 on this scale: below it a variance is zero."""
-    scale = float(x.detach().abs().max()) * float(y.detach().abs().max())
-    return 1e-14 * scale
+def _check_rows(n: int, least: int) -> None:
+    if n < least:
+        raise ValueError(f"There are {n} rows; the statistic needs at least {least}.")

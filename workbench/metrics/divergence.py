@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from workbench.metrics.checks import check_positive
+
+Weights = Literal["share", "equal"]
 PAPER_BANDWIDTH = 0.15
 """The fixed bandwidth of the paper's code; it dwarfs outcomes of a smaller scale."""
 _POINTS = 1000
 _FLOOR = 1e-10
+_CHUNK = 4_000
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,13 @@ class GroupDensities:
 
 
 def group_densities(
-    values: Float[Tensor, " n"],
+    values: Shaped[Tensor, " n"],
     groups: Int[Tensor, " n"],
     *,
     bandwidth: float | None = None,
     points: int = _POINTS,
     padding: float = 3.0,
+    grid: Float[Tensor, " points"] | None = None,
 ) -> GroupDensities:
     """Gaussian kernel densities of the outcome within each group.
 
@@ -48,29 +53,32 @@ def group_densities(
             mean, so that it follows the outcome's scale. `PAPER_BANDWIDTH` is the paper's.
         points: Size of the grid.
         padding: How many bandwidths the grid reaches beyond the data; 0 is the paper's grid.
+        grid: A grid of one's own, evenly spaced, so that several models share it.
 
     Raises:
         ValueError: nothing to estimate from, a value that is not finite, or a bandwidth <= 0.
     """
     values = _checked(values, groups)
-    sizes = torch.bincount(groups).to(torch.float64)
+    sizes = torch.bincount(groups).double()
     width = _silverman(values, groups) if bandwidth is None else bandwidth
-    if not width > 0:
-        raise ValueError(f"The bandwidth is {width}; give a number above 0.")
-    low, high = float(values.min()) - padding * width, float(values.max()) + padding * width
-    grid = torch.linspace(low, high, points, dtype=torch.float64)
+    check_positive(width, "The bandwidth")
+    if grid is None:
+        low, high = float(values.min()) - padding * width, float(values.max()) + padding * width
+        grid = torch.linspace(low, high, points, dtype=torch.float64)
+    grid = grid.double()
     rows = [_density(grid, values[groups == k], width) for k in range(len(sizes))]
     return GroupDensities(grid, torch.stack(rows), sizes, width)
 
 
 def generalised_jensen_shannon(
-    values: Float[Tensor, " n"],
+    values: Shaped[Tensor, " n"],
     groups: Int[Tensor, " n"],
     *,
     bandwidth: float | None = None,
-    weights: Literal["share", "equal"] = "share",
+    weights: Weights = "share",
     points: int = _POINTS,
     padding: float = 3.0,
+    grid: Float[Tensor, " points"] | None = None,
 ) -> Float[Tensor, ""]:
     """H(sum_k pi_k f_k) - sum_k pi_k H(f_k) in bits, f_k the groups' densities on one grid.
 
@@ -84,19 +92,51 @@ def generalised_jensen_shannon(
         weights: pi is each group's share, or the same for all.
         points: Size of the grid.
         padding: How many bandwidths the grid reaches beyond the data.
+        grid: A grid of one's own, see `group_densities`.
     """
     values = _checked(values, groups)
     if bool((values == values[0]).all()) or int(groups.max()) == 0:
         return torch.zeros((), dtype=torch.float64)
-    found = group_densities(values, groups, bandwidth=bandwidth, points=points, padding=padding)
-    mass = (found.densities / found.densities.sum(dim=1, keepdim=True)).clamp(min=_FLOOR)
-    share = found.sizes / found.sizes.sum()
-    pi = share if weights == "share" else torch.full_like(share, 1 / len(share))
-    mixture = pi @ mass
-    return (_entropy_bits(mixture) - pi @ _entropy_bits(mass)).clamp(min=0.0)
+    found = group_densities(
+        values, groups, bandwidth=bandwidth, points=points, padding=padding, grid=grid
+    )
+    # A group wholly outside a grid of one's own has no mass there; the floor makes it uniform.
+    mass = found.densities / found.densities.sum(dim=1, keepdim=True).clamp(min=_FLOOR)
+    return jensen_shannon(mass.clamp(min=_FLOOR), _weights(found.sizes, weights))
 
 
-def unfairness(values: Float[Tensor, " n"], groups: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+def binned_jensen_shannon(
+    values: Shaped[Tensor, " n"],
+    groups: Int[Tensor, " n"],
+    *,
+    bins: int = 20,
+    weights: Weights = "share",
+) -> Float[Tensor, ""]:
+    """The same in bits over the quantile bins of all values together, without any bandwidth.
+
+    No increasing transformation of the outcome changes it. Biased upwards by about
+    (groups - 1)(bins - 1) / (2 n log 2) bits.
+    """
+    values = _checked(values, groups)
+    sizes = torch.bincount(groups)
+    edges = values.sort().values[torch.arange(1, bins) * len(values) // bins]
+    place = torch.searchsorted(edges, values, right=True)
+    counts = torch.bincount(groups * bins + place, minlength=len(sizes) * bins)
+    mass = counts.reshape(len(sizes), bins).double() / sizes[:, None]
+    return jensen_shannon(mass, _weights(sizes.double(), weights))
+
+
+def jensen_shannon(
+    mass: Float[Tensor, "groups points"], weights: Float[Tensor, " groups"]
+) -> Float[Tensor, ""]:
+    """H(sum_k pi_k f_k) - sum_k pi_k H(f_k) in bits, of distributions f_k given as rows (Lin 1991).
+
+    Lies in [0, H(pi)].
+    """
+    return (_entropy_bits(weights @ mass) - weights @ _entropy_bits(mass)).clamp(min=0.0)
+
+
+def unfairness(values: Shaped[Tensor, " n"], groups: Int[Tensor, " n"]) -> Float[Tensor, ""]:
     """UF: variance of the (unweighted) group means over the variance of all values, both ddof 1.
 
     0 where all values are equal or there is one group.
@@ -121,14 +161,24 @@ def _silverman(values: Tensor, groups: Tensor) -> float:
 
 
 def _density(grid: Tensor, values: Tensor, width: float) -> Tensor:
-    kernel = torch.exp(-0.5 * ((grid[:, None] - values) / width) ** 2)
-    return kernel.mean(dim=1) / (width * math.sqrt(2 * math.pi))
+    # In chunks, so that no points x n matrix stands in memory.
+    total = torch.zeros_like(grid)
+    for part in torch.split(values, _CHUNK):
+        total += torch.exp(-0.5 * ((grid[:, None] - part) / width) ** 2).sum(dim=1)
+    return total / (len(values) * width * math.sqrt(2 * math.pi))
+
+
+def _weights(sizes: Tensor, weights: Weights) -> Tensor:
+    if weights == "share":
+        return sizes / sizes.sum()
+    if weights == "equal":
+        return torch.full_like(sizes, 1 / len(sizes))
+    raise ValueError(f"weights is {weights!r}; choose share or equal.")
 
 
 def _group_means(values: Tensor, groups: Tensor) -> Tensor:
     sums = torch.zeros(int(groups.max()) + 1, dtype=torch.float64).index_add(0, groups, values)
-    sizes: Tensor = torch.bincount(groups)
-    return sums.div(sizes)
+    return sums / torch.bincount(groups)
 
 
 def _entropy_bits(mass: Tensor) -> Tensor:
