@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import workbench_widgets
 
-from workbench.views import palette
-from workbench.views.palette import DARK, LIGHT, SERIES, TOKENS, Theme, both, colour, contrast
+from workbench import palette
+from workbench.palette import DARK, LIGHT, SERIES, TOKENS, Theme, both, colour, contrast
 
 THEMES = [pytest.param(LIGHT, id="light"), pytest.param(DARK, id="dark")]
 WORDS = ("text", "muted", "good", "warn", "bad")

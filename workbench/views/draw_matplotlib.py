@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.views import palette
+from workbench import palette
 from workbench.views.figure import (
     Band,
     Bars,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.views import palette
+from workbench import palette
 from workbench.views.figure import (
     Axis,
     Band,

@@ -22,9 +22,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from workbench import palette
 from workbench.data.cells import encode_value, neutralise
 from workbench.errors import WorkbenchError
-from workbench.views import palette
 from workbench.views.figure import Figure, FigureError, plain
 
 Form = Literal["png", "svg", "pdf", "html", "csv", "json"]

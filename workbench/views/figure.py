@@ -2,7 +2,7 @@
 
 Every renderer starts from the same arrays, so what is exported is what was on the screen. Texts
 are kept as they came; each renderer makes them harmless for its own language (`plain` is what all
-share). Colours are tokens of `workbench.views.palette`.
+share). Colours are tokens of `workbench.palette`.
 """
 
 import json
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from workbench_widgets.live_figure.frame import pack_columns
 
+from workbench import palette
 from workbench.errors import WorkbenchError
-from workbench.views import palette
 
 if TYPE_CHECKING:
     import pandas as pd

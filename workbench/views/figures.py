@@ -18,6 +18,7 @@ from workbench.engine.fairness import GroupSummary
 from workbench.engine.settings import PAPER_BETAS, Settings
 from workbench.engine.values import DidTable, IdealizedCurve, RankingTable, RewardTable
 from workbench.objectives.dpo import sigmoid_loss
+from workbench.palette import SERIES
 from workbench.views.figure import (
     UNKNOWN,
     Axis,
@@ -33,7 +34,6 @@ from workbench.views.figure import (
     Points,
     Rule,
 )
-from workbench.views.palette import SERIES
 
 Groups = Sequence[str | None] | None
 

@@ -5,16 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from workbench.data.pairs import PreferencePair, PreferenceSet
+from workbench.data.pairs import AttributeValue, PreferencePair, PreferenceSet
+from workbench.engine.fairness import label_of
 from workbench.engine.live import LiveTables
 from workbench.engine.settings import Settings
 
+Values = tuple[AttributeValue, ...]
 TEXTS = ("prompt", "chosen", "rejected")
 MAX_WINDOW = 200
 _CELL_CHARS = 400
 """Longer texts are cut in the table (never in the detail editor)."""
+_MAX_OPTIONS = 40
+"""Categories with more values have no list to choose from."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Query:
 
     Attributes:
         text: Every word must occur somewhere in the pair's texts, id or attributes.
-        filters: Attribute name to the value it must have.
+        filters: Column name to the value it must have.
         sort: Column and direction, or None for the set's own order.
         offset: First row of the window.
         limit: Rows of the window, at most `MAX_WINDOW`.
@@ -78,7 +83,7 @@ def _ranking(name: str) -> Callable[[LiveTables, Settings], tuple[Tensor, Tensor
     return values
 
 
-LIVE = (
+LIVE: tuple[LiveColumn, ...] = (
     LiveColumn("margin", "Margin", _reward("margin")),
     LiveColumn("chosen_reward", "r(chosen)", _reward("chosen")),
     LiveColumn("rejected_reward", "r(rejected)", _reward("rejected")),
@@ -88,29 +93,39 @@ LIVE = (
 )
 
 
+_LIVE = {column.name: column for column in LIVE}
+
+
 def columns(pairs: PreferenceSet) -> list[dict[str, Any]]:
     """The columns of a set, as the widget wants them."""
     texts = [_column(name, name.capitalize(), "text", True, 260) for name in TEXTS]
-    attributes = [
-        _column(f"attributes.{name}", name, _kind(pairs, name), True, 120)
-        for name in pairs.attribute_names()
-    ]
+    attributes = [_attribute(pairs, name) for name in pairs.attribute_names()]
     live = [_column(column.name, column.title, "live", False, 96) for column in LIVE]
     share = _column("alpha", "α (raters)", "number", True, 84)
     return [*texts, *live, share, *attributes]
 
 
 class PairTable:
-    """Answers queries over one page's pairs; the last answer is kept while it holds."""
+    """Answers queries over one page's pairs; the last answers are kept while they hold."""
 
     def __init__(self, tables: LiveTables) -> None:
         self._tables = tables
         self._key: object = None
-        self._found: list[int] = []
+        self._found: Sequence[int] = ()
+        self._attributes: list[tuple[str, Values]] = []
+        self._columns: list[dict[str, Any]] = []
 
-    def matching(self, query: Query, settings: Settings) -> list[int]:
+    def columns(self) -> list[dict[str, Any]]:
+        """The columns of the set; see `columns`."""
+        pairs = self._tables.snapshot.pairs
+        attributes = [(name, pairs.attribute_column(name)) for name in pairs.attribute_names()]
+        if not self._columns or not _identical(attributes, self._attributes):
+            self._attributes, self._columns = attributes, columns(pairs)
+        return self._columns
+
+    def matching(self, query: Query, settings: Settings) -> Sequence[int]:
         """Places of the pairs that match, in the order asked for."""
-        live = query.sort is not None and query.sort[0] in {column.name for column in LIVE}
+        live = query.sort is not None and query.sort[0] in _LIVE
         snapshot = self._tables.snapshot
         moving = (snapshot.version, settings) if live else snapshot.version[0]
         key = (query.text, tuple(sorted(query.filters.items())), query.sort, moving)
@@ -122,37 +137,38 @@ class PairTable:
     def window(self, query: Query, settings: Settings) -> list[dict[str, Any]]:
         """The rows of the window that the browser shows."""
         found = self.matching(query, settings)[query.offset : query.offset + query.limit]
-        live = {column.name: self._lookup(column, settings) for column in LIVE}
+        live = {column.name: self._at(column, found, settings) for column in LIVE}
         pairs = self._tables.snapshot.pairs.pairs
         return [
-            _row(
-                pairs[place],
-                query.offset + i,
-                {name: look.get(place) for name, look in live.items()},
-            )
+            _row(pairs[place], query.offset + i, {name: values[i] for name, values in live.items()})
             for i, place in enumerate(found)
         ]
 
-    def _lookup(self, column: LiveColumn, settings: Settings) -> dict[int, float]:
-        rows, values = column.values(self._tables, settings)
-        return dict(zip(rows.tolist(), values.tolist(), strict=True))
+    def _at(self, column: LiveColumn, places: Sequence[int], settings: Settings) -> list[float]:
+        """A live column at some places, NaN where it is not known."""
+        rows, values = (each.numpy() for each in column.values(self._tables, settings))
+        wanted = np.asarray(places, dtype=np.int64)
+        at = np.searchsorted(rows, wanted)
+        known = at < len(rows)
+        known[known] = rows[at[known]] == wanted[known]
+        shown = np.full(len(wanted), np.nan)
+        shown[known] = values[at[known]]
+        listed: list[float] = shown.tolist()
+        return listed
 
-    def _sorted(self, found: list[int], query: Query, settings: Settings) -> list[int]:
+    def _sorted(self, found: Sequence[int], query: Query, settings: Settings) -> Sequence[int]:
+        """In the order asked for; pairs of which nothing is known come last either way."""
         if query.sort is None:
             return found
-        name, direction = query.sort
-        value = self._sort_value(name, settings)
-        known = [place for place in found if value(place) is not None]
-        unknown = [place for place in found if value(place) is None]
-        return sorted(known, key=value, reverse=direction == "desc") + unknown
-
-    def _sort_value(self, name: str, settings: Settings) -> Callable[[int], Any]:
-        """What a place is sorted by; None (last in either direction) where nothing is known."""
-        live = {column.name: column for column in LIVE}
-        if name in live:
-            return self._lookup(live[name], settings).get
-        pairs = self._tables.snapshot.pairs.pairs
-        return lambda place: _sortable(_cell(pairs[place], name))
+        (name, direction), pairs = query.sort, self._tables.snapshot.pairs.pairs
+        if name in _LIVE:
+            values = np.array(self._at(_LIVE[name], found, settings))
+            order = np.argsort(-values if direction == "desc" else values, kind="stable")
+            return [found[place] for place in order.tolist()]
+        keys = {place: _sortable(_cell(pairs[place], name)) for place in found}
+        known = [place for place in found if keys[place] is not None]
+        known.sort(key=keys.__getitem__, reverse=direction == "desc")  # type: ignore[arg-type]
+        return known + [place for place in found if keys[place] is None]
 
 
 def full_row(pair: PreferencePair) -> dict[str, Any]:
@@ -165,12 +181,14 @@ def full_row(pair: PreferencePair) -> dict[str, Any]:
     }
 
 
-def _filtered(pairs: Sequence[PreferencePair], query: Query) -> list[int]:
+def _filtered(pairs: Sequence[PreferencePair], query: Query) -> Sequence[int]:
     words = query.text.casefold().split()
+    if not words and not query.filters:
+        return range(len(pairs))
     return [
         place
         for place, pair in enumerate(pairs)
-        if all(str(pair.attributes.get(name)) == value for name, value in query.filters.items())
+        if all(label_of(_cell(pair, name)) == value for name, value in query.filters.items())
         and (not words or _contains(pair, words))
     ]
 
@@ -182,10 +200,20 @@ def _contains(pair: PreferencePair, words: Sequence[str]) -> bool:
     return all(word in haystack for word in words)
 
 
-def _row(pair: PreferencePair, offset: int, live: Mapping[str, float | None]) -> dict[str, Any]:
-    cut = {name: getattr(pair, f"{name}_text")[:_CELL_CHARS] for name in TEXTS}
-    shown = {name: None if v is None or not math.isfinite(v) else v for name, v in live.items()}
-    return {**full_row(pair), **cut, **shown, "offset": offset}
+def _identical(one: list[tuple[str, Values]], other: list[tuple[str, Values]]) -> bool:
+    """Whether the same columns, as objects, stand under the same names."""
+    return len(one) == len(other) and all(
+        a[0] == b[0] and a[1] is b[1] for a, b in zip(one, other, strict=True)
+    )
+
+
+def _row(pair: PreferencePair, offset: int, live: Mapping[str, float]) -> dict[str, Any]:
+    whole = {name: getattr(pair, f"{name}_text") for name in TEXTS}
+    cut = {name: text[:_CELL_CHARS] for name, text in whole.items()}
+    # The table does not let a reader edit what it shows only in part.
+    truncated = [name for name, text in whole.items() if len(text) > _CELL_CHARS]
+    shown = {name: value if math.isfinite(value) else None for name, value in live.items()}
+    return {**full_row(pair), **cut, **shown, "offset": offset, "truncated": truncated}
 
 
 def _cell(pair: PreferencePair, name: str) -> object:
@@ -197,10 +225,11 @@ def _cell(pair: PreferencePair, name: str) -> object:
 
 
 def _sortable(value: object) -> tuple[int, float, str] | None:
+    """Numbers before words; an integer stays one, because it may be too large for a float."""
     if value is None:
         return None
     if isinstance(value, bool | int | float):
-        return 0, float(value), ""
+        return 0, value, ""
     return 1, 0.0, str(value).casefold()
 
 
@@ -208,8 +237,13 @@ def _column(name: str, title: str, kind: str, editable: bool, width: int) -> dic
     return {"name": name, "title": title, "kind": kind, "editable": editable, "width": width}
 
 
-def _kind(pairs: PreferenceSet, name: str) -> str:
-    return "number" if pairs.attribute_kind(name) == "continuous" else "category"
+def _attribute(pairs: PreferenceSet, name: str) -> dict[str, Any]:
+    """An attribute's column, with the values to choose from and to filter by where they are few."""
+    if pairs.attribute_kind(name) == "continuous":
+        return _column(f"attributes.{name}", name, "number", True, 120)
+    column = _column(f"attributes.{name}", name, "category", True, 120)
+    known = {value for value in pairs.attribute_column(name) if value is not None}
+    return column | ({"options": sorted(known, key=str)} if len(known) <= _MAX_OPTIONS else {})
 
 
 def _whole(value: object, default: int) -> int:

@@ -38,7 +38,7 @@ class LiveFigure(AnyWidgetComponent):
     generation = param.Integer(default=0, doc="Grows with every update.")
     selection = param.Dict(default={}, doc="Written by the reader: {generation, index, layer}.")
     selected = param.Integer(default=-1, doc="The marked row, -1 for none.")
-    theme: Any = param.Selector(default="light", objects=["light", "dark"])
+    theme: Any = param.Selector(default="auto", objects=["auto", "light", "dark"])
 
     def __init__(self, **params: Any) -> None:  # noqa: ANN401 - Panel's parameters
         super().__init__(**{"sizing_mode": "stretch_width", "height": 320, **params})  # type: ignore[no-untyped-call]
@@ -94,10 +94,14 @@ class PairEditor(AnyWidgetComponent):
     _stylesheets: ClassVar[list[str]] = [_css("pair_editor")]
     _priority_changes: ClassVar[list[str]] = ["query", "edit", "command", "selected", "checked"]
 
-    columns = param.List(default=[], doc="{name, title, kind, editable, width, options, help}.")
+    columns = param.List(
+        default=[], doc="{name, title, kind, editable, width, options, help, unit}."
+    )
     total = param.Integer(default=0, doc="Pairs in the set.")
     matching = param.Integer(default=0, doc="Pairs that pass the filter.")
-    rows = param.List(default=[], doc="The window: {pair_id, offset, truncated, <field>: value}.")
+    rows = param.List(
+        default=[], doc="The window: {pair_id, offset, truncated, was, <field>: value}."
+    )
     offset = param.Integer(default=0, doc="Position of the first of `rows`.")
     detail = param.Dict(default={}, doc="The selected pair in full, as a row.")
     query = param.Dict(
@@ -112,7 +116,7 @@ class PairEditor(AnyWidgetComponent):
     can_undo = param.Boolean(default=False)
     can_redo = param.Boolean(default=False)
     busy = param.Boolean(default=False)
-    theme: Any = param.Selector(default="light", objects=["light", "dark"])
+    theme: Any = param.Selector(default="auto", objects=["auto", "light", "dark"])
 
     def __init__(self, **params: Any) -> None:  # noqa: ANN401 - Panel's parameters
         super().__init__(**{"sizing_mode": "stretch_width", "height": 620, **params})  # type: ignore[no-untyped-call]
@@ -161,7 +165,7 @@ class TokenStrip(AnyWidgetComponent):
     rows = param.List(default=[], doc="{title, tokens, scores, kinds, total, unit} of each text.")
     scale = param.Number(default=0.0, doc="Score of the fullest colour; 0: the largest shown.")
     selected = param.Dict(default={}, doc="Written by the reader: {row, index}.")
-    theme: Any = param.Selector(default="light", objects=["light", "dark"])
+    theme: Any = param.Selector(default="auto", objects=["auto", "light", "dark"])
 
     def __init__(self, **params: Any) -> None:  # noqa: ANN401 - Panel's parameters
         super().__init__(**{"sizing_mode": "stretch_width", **params})  # type: ignore[no-untyped-call]
