@@ -47,11 +47,27 @@ def test_values_out_of_range_are_refused_by_name(field: str, value: object) -> N
 
 @pytest.mark.parametrize(
     "text",
-    ["<script>", "[1, 2]", '"0.1"', "NaN", "null", "true", "1e999", "[" * 100_000],
+    [
+        "<script>",
+        "[1, 2]",
+        '"0.1"',
+        "NaN",
+        "null",
+        "true",
+        "1e999",
+        "[" * 100_000,
+        "1" * 400,
+        "9" * 5000,
+    ],
 )
 def test_hostile_addresses_are_refused_with_the_parameter_named(text: str) -> None:
     with pytest.raises(SettingsError, match="beta"):
         Settings.from_query({"beta": text})
+
+
+def test_text_that_no_address_could_carry_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"attributes is .*not valid Unicode"):
+        Settings.from_query({"attributes": '["\\ud800"]'})
 
 
 def test_parameters_that_are_no_settings_are_passed_over() -> None:

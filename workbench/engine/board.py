@@ -2,9 +2,9 @@
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from workbench.data.pairs import PreferencePair, PreferenceSet, Text
@@ -13,32 +13,18 @@ from workbench.scoring.logprobs import Request, SequenceScore
 
 Role = Literal["policy", "reference"]
 ROLES: tuple[Role, Role] = ("reference", "policy")
-_NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class AnswerScore:
-    """What one model makes of one answer: summed log-probability (nats), tokens, flags."""
-
-    logp: float
-    n_tokens: int
-    truncated: bool
-    empty: bool
-
-    @classmethod
-    def of(cls, score: SequenceScore) -> "AnswerScore":
-        """Sum up a per-token score."""
-        return cls(score.logp, score.n_tokens, score.truncated, score.empty)
-
-
-_Row = tuple[PreferencePair, tuple[float, ...]]
+FLAGS = ("truncated", "empty", "identical", "not_finite")
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
+_Numbers = np.ndarray[Any, np.dtype[np.int64]]
+_LOGP, _TOKENS, _TRUNCATED, _EMPTY = range(4)
 
 
 class ScoreBoard:
     """Scores by model and answer, and the columns of one preference set.
 
-    Answers stay known while they are on nobody's page, so that undo, a label flip or a
-    return to an older version or model finds its numbers at once. Thread-safe.
+    Every answer that was ever on a page has a number, and every model a table by that number, so
+    that undo, a label flip or a return to an older version or model finds its scores at once,
+    and the columns of a set are one look-up. Thread-safe.
 
     Args:
         policy: Name of the model whose preferences are looked at.
@@ -46,10 +32,11 @@ class ScoreBoard:
     """
 
     def __init__(self, policy: str, reference: str) -> None:
-        self._known: dict[str, dict[Request, AnswerScore]] = {}
+        self._numbers: dict[Request, int] = {}
+        self._heard: dict[str, _Floats] = {}
         self._models: dict[Role, str] = {}
-        self._rows: dict[str, _Row] = {}
-        self._lock = threading.Lock()
+        self._laid: tuple[tuple[PreferencePair, ...], _Numbers] = (), np.zeros((0, 2), np.int64)
+        self._lock = threading.RLock()
         self.version = 0
         self.use(policy=policy, reference=reference)
 
@@ -62,58 +49,111 @@ class ScoreBoard:
         """Put models in their roles; what they said before is still known."""
         with self._lock:
             self._models = {"policy": policy, "reference": reference}
-            self._rows.clear()
             self.version += 1
 
     def put(self, model: str, scores: Mapping[Request, SequenceScore]) -> None:
         """Take in what a model said."""
         with self._lock:
-            known = self._known.setdefault(model, {})
-            known.update({request: AnswerScore.of(score) for request, score in scores.items()})
+            numbers = [self._number(request) for request in scores]
+            self._table(model)[np.array(numbers, int)] = np.array(
+                [(s.logp, s.n_tokens, s.truncated, s.empty) for s in scores.values()], float
+            ).reshape(-1, 4)
             self.version += 1
-
-    def known(self, role: Role, request: Request) -> AnswerScore | None:
-        """One answer's score, or None while it is not known."""
-        return self._known.get(self._models[role], {}).get(request)
 
     def missing(self, model: str, pairs: Iterable[PreferencePair]) -> list[Request]:
         """The distinct answers of `pairs` that `model` has not scored, in order."""
-        known = self._known.get(model, {})
-        asked = (request for pair in pairs for request in requests_of(pair))
-        return list(dict.fromkeys(request for request in asked if request not in known))
+        asked = dict.fromkeys(request for pair in pairs for request in requests_of(pair))
+        with self._lock:
+            numbers = [self._number(request) for request in asked]
+            unknown = np.isnan(self._table(model)[np.array(numbers, int), _TOKENS])
+        return [request for request, new in zip(asked, unknown, strict=True) if new]
+
+    def count_missing(self, model: str, pairs: PreferenceSet) -> int:
+        """How many distinct answers of the set `model` has not scored."""
+        with self._lock:
+            numbers = self.answers(pairs)
+            unknown = np.isnan(self._table(model)[numbers, _TOKENS])
+        return len(np.unique(numbers[unknown]))
+
+    def unscored(self, pairs: PreferenceSet) -> list[PreferencePair]:
+        """The pairs of which policy or reference has not scored an answer, in order."""
+        with self._lock:
+            numbers = self.answers(pairs)
+            tables = [self._table(model)[numbers, _TOKENS] for model in self._models.values()]
+        rows = np.flatnonzero(np.isnan(tables).any(axis=(0, 2)))
+        return [pairs.pairs[row] for row in rows.tolist()]
+
+    def answers(self, pairs: PreferenceSet) -> _Numbers:
+        """Numbers of every pair's chosen and rejected answer, shape (pairs, 2).
+
+        Answers with equal prompts and equal texts have equal numbers. The same array until a
+        text changes; then only pairs that were not there before are looked at.
+        """
+        with self._lock:
+            before, numbers = self._laid
+            if before is not pairs.pairs:
+                place = {id(pair): row for row, pair in enumerate(before)}
+                rows = [place.get(id(pair), -1) for pair in pairs.pairs]
+                fresh = self._renumbered(numbers, np.array(rows, int), pairs)
+                self._laid = pairs.pairs, numbers if np.array_equal(fresh, numbers) else fresh
+            return self._laid[1]
 
     def columns(self, pairs: PreferenceSet) -> PairScores:
-        """The scores of every pair, NaN where a model has not spoken yet."""
+        """The scores of every pair, NaN where a model has not spoken yet or an answer is empty."""
+        policy, reference = self._said("policy", pairs), self._said("reference", pairs)
+        tokens = np.where(np.isnan(reference[_TOKENS]), policy[_TOKENS], reference[_TOKENS])
+        empty = np.fmax(policy[_EMPTY], reference[_EMPTY]) == 1
+        logps = [np.where(empty, np.nan, said[_LOGP]) for said in (policy, reference)]
+        columns = np.concatenate([*logps, np.where(empty, 0.0, tokens)])
+        return PairScores(*torch.from_numpy(columns))
+
+    def flagged(self, pairs: PreferenceSet) -> dict[str, list[str]]:
+        """Ids of the pairs that a summary should not take at face value, by what is wrong.
+
+        `truncated`: a model's maximal length cut an answer; `empty`: an answer has no text;
+        `identical`: both answers are the same; `not_finite`: a model gave no finite number.
+        """
+        said = np.stack([self._said(role, pairs) for role in ROLES])
+        answers = self.answers(pairs)
+        spoken = ~np.isnan(said[:, _TOKENS])
+        found = (
+            (said[:, _TRUNCATED] == 1).any(axis=(0, 1)),
+            (said[:, _EMPTY] == 1).any(axis=(0, 1)),
+            answers[:, 0] == answers[:, 1],
+            (spoken & ~np.isfinite(said[:, _LOGP])).any(axis=(0, 1)),
+        )
+        return {
+            flag: [pairs.pairs[row].pair_id for row in np.flatnonzero(which).tolist()]
+            for flag, which in zip(FLAGS, found, strict=True)
+        }
+
+    def _said(self, role: Role, pairs: PreferenceSet) -> _Floats:
+        """What a model said of chosen and rejected answers, shape (4, 2, pairs)."""
         with self._lock:
-            rows = [self._row(pair) for pair in pairs.pairs]
-        return PairScores(*torch.tensor(rows, dtype=torch.float64).reshape(-1, 6).T.contiguous())
+            numbers = self.answers(pairs)  # first: the table has a row for every number
+            said: _Floats = self._table(self._models[role])[numbers]
+            return said.transpose(2, 1, 0)
 
-    def flagged(self, pairs: Sequence[PreferencePair]) -> dict[str, list[str]]:
-        """Ids of the pairs with a truncated, an empty, or two identical answers."""
-        flags: dict[str, list[str]] = {"truncated": [], "empty": [], "identical": []}
-        for pair in pairs:
-            found = [self.known("reference", request) for request in requests_of(pair)]
-            answers = [answer for answer in found if answer is not None]
-            if any(answer.truncated for answer in answers):
-                flags["truncated"].append(pair.pair_id)
-            if any(answer.empty for answer in answers):
-                flags["empty"].append(pair.pair_id)
-            if pair.chosen == pair.rejected:
-                flags["identical"].append(pair.pair_id)
-        return flags
+    def _number(self, request: Request) -> int:
+        return self._numbers.setdefault(request, len(self._numbers))
 
-    def _row(self, pair: PreferencePair) -> tuple[float, ...]:
-        kept = self._rows.get(pair.pair_id)
-        if kept is not None and kept[0] is pair:
-            return kept[1]
-        chosen, rejected = requests_of(pair)
-        roles: tuple[Role, Role] = ("policy", "reference")
-        answers = [self.known(role, answer) for role in roles for answer in (chosen, rejected)]
-        lengths = _length(answers[2], answers[0]), _length(answers[3], answers[1])
-        row = (*(_logp(answer) for answer in answers), *lengths)
-        if all(answer is not None for answer in answers):
-            self._rows[pair.pair_id] = (pair, row)
-        return row
+    def _renumbered(self, old: _Numbers, rows: _Numbers, pairs: PreferenceSet) -> _Numbers:
+        """The numbers of `pairs`, taken from `old` where `rows` says so (-1: a new pair)."""
+        numbers = np.empty((len(rows), 2), np.int64)
+        known = rows >= 0
+        numbers[known] = old[rows[known]]
+        for row in np.flatnonzero(~known).tolist():
+            numbers[row] = [self._number(request) for request in requests_of(pairs.pairs[row])]
+        return numbers
+
+    def _table(self, model: str) -> _Floats:
+        """A model's table (logp, tokens, truncated, empty), with a row for every answer."""
+        table = self._heard.get(model, np.zeros((0, 4)))
+        if len(table) < len(self._numbers):
+            room = np.full((2 * len(self._numbers) - len(table), 4), np.nan)
+            table = np.concatenate([table, room])
+        self._heard[model] = table
+        return table
 
 
 def requests_of(pair: PreferencePair) -> tuple[Request, Request]:
@@ -132,14 +172,3 @@ def by_prompt(pairs: Sequence[PreferencePair], first: Sequence[str] = ()) -> lis
     late = len(wanted)
     order = sorted(range(len(pairs)), key=lambda i: (wanted.get(pairs[i].pair_id, late), places[i]))
     return [pairs[i] for i in order]
-
-
-def _logp(answer: AnswerScore | None) -> float:
-    return _NAN if answer is None or answer.empty else answer.logp
-
-
-def _length(*answers: AnswerScore | None) -> float:
-    for answer in answers:
-        if answer is not None:
-            return 0.0 if answer.empty else float(answer.n_tokens)
-    return _NAN

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from workbench.engine.threads import all_threads
 from workbench.errors import Cancelled
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -141,6 +142,7 @@ class JobRunner:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
+        all_threads()
         while (job := self._next()) is not None:
             self._perform(job)
 

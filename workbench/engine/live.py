@@ -4,15 +4,17 @@ A page asks for tables as often as it likes; a table is computed again only when
 changed. Dragging beta, for example, leaves DID, the idealized curve and the dependence alone.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from workbench.data.pairs import PreferencePair, PreferenceSet
+from workbench.data.pairs import PreferenceSet
 from workbench.engine.fairness import (
+    AttributeColumn,
+    AttributeColumns,
     FairnessTable,
     JointDependence,
     fairness_table,
@@ -20,6 +22,7 @@ from workbench.engine.fairness import (
 )
 from workbench.engine.session import Session, Snapshot
 from workbench.engine.settings import Settings
+from workbench.engine.threads import one_thread
 from workbench.engine.values import (
     DidTable,
     IdealizedCurve,
@@ -32,7 +35,7 @@ from workbench.engine.values import (
 )
 
 T = TypeVar("T")
-JOINT_LIVE = 1_500
+JOINT_LIVE = 400
 """Up to this many pairs the quadratic joint statistics are computed at once, beyond it as a job."""
 
 
@@ -63,6 +66,7 @@ class LiveTables:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._memo: dict[str, tuple[Hashable, Any]] = {}
+        self._columns = AttributeColumns()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -84,13 +88,13 @@ class LiveTables:
     def curve(self, settings: Settings) -> IdealizedCurve:
         """Idealized ranking accuracy over beta."""
         snapshot, share = self.snapshot, self.rater_share(settings)
-        key = snapshot.version, settings.replaced(beta=1.0, gamma=1.0, attributes=())
+        key = snapshot.version, _ranking_part(settings.replaced(beta=1, gamma=1, tie_policy="half"))
         return self._once("curve", key, lambda: idealized_curve(snapshot.scores, share, settings))
 
     def ranking(self, settings: Settings) -> RankingTable:
         """Ranking accuracies, idealized accuracy and the flip condition."""
         snapshot, share, curve = self.snapshot, self.rater_share(settings), self.curve(settings)
-        key = snapshot.version, settings.replaced(attributes=())
+        key = snapshot.version, _ranking_part(settings)
         return self._once(
             "ranking", key, lambda: ranking_table(snapshot.scores, share, settings, curve)
         )
@@ -109,8 +113,12 @@ class LiveTables:
         return self._once(
             "fairness",
             self._fairness_key(settings),
-            lambda: fairness_table(snapshot.scores, snapshot.pairs, settings),
+            lambda: fairness_table(snapshot.scores, snapshot.pairs, settings, self._columns),
         )
+
+    def attributes(self, names: Sequence[str]) -> tuple[AttributeColumn, ...]:
+        """Attributes of the usable pairs, for grouping; names that the set lacks are left out."""
+        return self._columns.of(self.snapshot.pairs, names, self.snapshot.scores.rows)
 
     def joint(self, settings: Settings) -> JointDependence | Exception | None:
         """Dependence on all attributes at once; None where there is none, or not yet.
@@ -127,6 +135,10 @@ class LiveTables:
 
     def summary(self, settings: Settings) -> Summary:
         """One number for each live quantity."""
+        with one_thread():
+            return self._summary(settings)
+
+    def _summary(self, settings: Settings) -> Summary:
         snapshot, rewards = self.snapshot, self.rewards(settings)
         ranking, did = self.ranking(settings), self.did(settings)
         strongest = self.fairness(settings).strongest
@@ -159,9 +171,15 @@ class LiveTables:
 
     def _once(self, name: str, key: Hashable, compute: Callable[[], T]) -> T:
         if name not in self._memo or self._memo[name][0] != key:
-            self._memo[name] = key, compute()
+            with one_thread():
+                self._memo[name] = key, compute()
         value: T = self._memo[name][1]
         return value
+
+
+def _ranking_part(settings: Settings) -> Settings:
+    """The settings without those that fairness alone depends on."""
+    return settings.replaced(attributes=(), outcome="margin", equalise=False)
 
 
 def rater_shares(pairs: PreferenceSet, settings: Settings) -> Tensor:
@@ -170,18 +188,18 @@ def rater_shares(pairs: PreferenceSet, settings: Settings) -> Tensor:
     "raters" takes alpha or votes, "scores" the Bradley-Terry share of the answers' scores;
     where the source is silent, and for "constant", `share_constant`.
     """
-    shares = [_share(pair, settings) for pair in pairs.pairs]
-    return torch.tensor(shares, dtype=torch.float64)
-
-
-def _share(pair: PreferencePair, settings: Settings) -> float:
-    found = None
+    found = torch.full((len(pairs),), torch.nan, dtype=torch.float64)
     if settings.share_source == "raters":
-        found = pair.rater_share
-    elif settings.share_source == "scores" and None not in (pair.chosen_score, pair.rejected_score):
-        difference = (pair.chosen_score or 0.0) - (pair.rejected_score or 0.0)
-        found = float(torch.sigmoid(torch.tensor(difference, dtype=torch.float64)))
-    return settings.share_constant if found is None else found
+        found = _numbers(pair.rater_share for pair in pairs.pairs)
+    elif settings.share_source == "scores":
+        chosen = _numbers(pair.chosen_score for pair in pairs.pairs)
+        found = torch.sigmoid(chosen - _numbers(pair.rejected_score for pair in pairs.pairs))
+    return found.where(~found.isnan(), settings.share_constant)
+
+
+def _numbers(values: Iterable[float | None]) -> Tensor:
+    known = [torch.nan if value is None else value for value in values]
+    return torch.tensor(known, dtype=torch.float64)
 
 
 def _mean(values: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.scoring.logprobs import Scorer
@@ -35,6 +35,7 @@ class ModelPool:
         self._keep = keep
         self._scorers: OrderedDict[str, Scorer] = OrderedDict()
         self._lock = threading.Lock()
+        self._comparable: set[tuple[str, ...]] = set()
 
     def ready(self, model: str) -> Scorer | None:
         """The scorer if it is loaded; never waits."""
@@ -54,6 +55,21 @@ class ModelPool:
             while len(self._scorers) > self._keep:
                 self._scorers.popitem(last=False)
             return self._scorers[model]
+
+    def check_comparable(self, scorers: Sequence[Scorer]) -> None:
+        """Refuse models that read a text as different tokens; scorers without a model pass.
+
+        Raises:
+            ModelError: the tokenizers or the chat templates differ.
+        """
+        from workbench.scoring.models import check_same_tokenizer
+
+        models = [scorer.loaded for scorer in scorers if hasattr(scorer, "loaded")]
+        key = tuple(model.digest for model in models)
+        if key not in self._comparable:
+            for model in models[1:]:
+                check_same_tokenizer(models[0], model)
+            self._comparable.add(key)
 
 
 def loaded_model(scorer: Scorer) -> Any:  # noqa: ANN401 - a LoadedModel, or nothing for a fake

@@ -5,9 +5,10 @@ selection) is not here. Text edits and new models are scored on the worker; ever
 is arithmetic on a `Snapshot`.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,14 @@ from workbench.data.store import PairStore
 from workbench.engine.board import ROLES, Role, ScoreBoard, by_prompt, requests_of
 from workbench.engine.jobs import Job, JobRunner
 from workbench.engine.pool import ModelPool
+from workbench.engine.threads import one_thread
 from workbench.engine.values import Candidates, PairScores, candidates_of
 from workbench.scoring.logprobs import Request, Scorer, SequenceScore
 from workbench.scoring.store import ScoreStore, fetch_scores
 
 CHUNK = 16
 _KEPT_RESULTS = 64
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Snapshot:
     pairs: PreferenceSet
     scores: PairScores
     candidates: Candidates
-    flags: dict[str, list[str]]
+    flags: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class Hub:
         self.runner = runner
 
     def close(self) -> None:
-        """Stop the worker."""
+        """Stop the worker and close the score store."""
         self.runner.close()
+        self.scores.close()
 
 
 class Session:
@@ -87,8 +91,11 @@ class Session:
         self.hub = hub
         self.board = ScoreBoard(policy, reference)
         self._snapshot: Snapshot | None = None
-        self._candidates: tuple[PreferenceSet, Candidates] | None = None
+        self._candidates: tuple[Any, Candidates] | None = None
         self._results: dict[Hashable, Any] = {}
+        self._asked: set[str] = set()
+        self.recalled: set[str] = set()
+        self._urgent: dict[str, None] = {}
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.RLock()
 
@@ -108,14 +115,16 @@ class Session:
         """Pairs and scores as they stand now; the same object until something changes."""
         with self._lock:
             if self._snapshot is None or self._snapshot.version != self.version:
+                # The version first: what changes meanwhile then shows as a newer one.
                 version, pairs = self.version, self.store.pairs()
-                self._snapshot = Snapshot(
-                    version,
-                    pairs,
-                    self.board.columns(pairs),
-                    self._candidates_of(pairs),
-                    self.board.flagged(pairs.pairs),
-                )
+                with one_thread():
+                    self._snapshot = Snapshot(
+                        version,
+                        pairs,
+                        self.board.columns(pairs),
+                        self._candidates_of(pairs),
+                        self.board.flagged(pairs),
+                    )
             return self._snapshot
 
     def status(self) -> ScoringStatus:
@@ -125,7 +134,8 @@ class Session:
             return ScoringStatus("idle")
         now = job.progress
         if job.status == "failed":
-            return ScoringStatus("failed", now.done, now.total, error=str(job.error))
+            error = str(job.error) or type(job.error).__name__
+            return ScoringStatus("failed", now.done, now.total, error=error)
         state = "cancelled" if job.status == "cancelled" or job.cancelled() else "working"
         return ScoringStatus(state, now.done, now.total, now.note, now.eta_seconds)
 
@@ -167,19 +177,26 @@ class Session:
         self._changed([])
 
     def score(self, first: Sequence[str] = ()) -> Job | None:
-        """Score what is missing, pairs named `first` before all others.
+        """Score what is missing: pairs named `first`, those named before, then all others.
 
         Returns None when nothing is missing and no model is still to be loaded.
         """
-        pairs = self.store.pairs().pairs
         loaded = all(self.hub.pool.ready(model) for model in self.models.values())
-        if loaded and not any(self.board.missing(model, pairs) for model in self.models.values()):
+        if loaded and not self.board.unscored(self.store.pairs()):
+            self._urgent.clear()
+            self.hub.runner.forget(self._channel("scores"))
             return None
+        # A person waits for the scores of an edit, not for what was asked before it.
+        for kind in self._asked:
+            self.hub.runner.cancel(self._channel(kind))
+        # A newer job supersedes this one; what it had not scored yet is not forgotten.
+        self._urgent = dict.fromkeys([*first, *self._urgent])
+        urgent = list(self._urgent)
         return self.hub.runner.submit(
             "scoring",
             self._channel("scores"),
-            lambda job: _ScoringRun(self, job).run(first),
-            on_done=lambda job: self._announce(),
+            lambda job: _ScoringRun(self, job).run(urgent),
+            on_done=self._scored,
             priority=5,
         )
 
@@ -200,6 +217,7 @@ class Session:
         job = self.hub.runner.newest(self._channel(kind))
         if job is not None and job.active and job.name == repr(key) and not job.cancelled():
             return None
+        self._asked.add(kind)
         self.hub.runner.submit(
             repr(key), self._channel(kind), work, on_done=lambda job: self._answered(kind, key, job)
         )
@@ -226,7 +244,7 @@ class Session:
 
     def close(self) -> None:
         """Stop this session's jobs; its journal stays on disk."""
-        for kind in ("scores", "attribution", "tokens", "permutation"):
+        for kind in ("scores", *self._asked):
             self.hub.runner.forget(self._channel(kind))
         self.store.close()
 
@@ -241,11 +259,15 @@ class Session:
         return f"{self.session_id}/{kind}"
 
     def _candidates_of(self, pairs: PreferenceSet) -> Candidates:
-        if self._candidates is None or self._candidates[0] is not pairs:
-            chosen = [pair.chosen for pair in pairs.pairs]
-            rejected = [pair.rejected for pair in pairs.pairs]
-            self._candidates = pairs, candidates_of(pairs.prompt_groups(), chosen, rejected)
+        answers = self.board.answers(pairs)
+        if self._candidates is None or self._candidates[0] is not answers:
+            self._candidates = answers, candidates_of(pairs.prompt_groups(), *answers.T)
         return self._candidates[1]
+
+    def _scored(self, job: Job) -> None:
+        if job.status == "done":
+            self._urgent.clear()
+        self._announce()
 
     def _moved(self, revision: int | None) -> bool:
         if revision is None:
@@ -266,7 +288,11 @@ class Session:
 
     def _announce(self) -> None:
         for listener in list(self._listeners):
-            listener()
+            try:
+                listener()
+            except Exception:
+                # One page's trouble must neither fail the edit nor keep it from the others.
+                _log.exception("a listener of session %s failed", self.session_id)
 
 
 def edit_target(edit: Edit) -> str:
@@ -283,47 +309,64 @@ class _ScoringRun:
         self._job = job
         self._done = 0
         self._total = 0
-        self._started = time.monotonic()
+        self._started = 0.0
 
     def run(self, first: Sequence[str]) -> None:
         models = list(dict.fromkeys(self._session.models[role] for role in ROLES))
         scorers = {model: self._session.scorer(model, self._job) for model in models}
-        pairs = by_prompt(self._session.store.pairs().pairs, first)
+        self._session.hub.pool.check_comparable(list(scorers.values()))
+        board, whole = self._session.board, self._session.store.pairs()
         for model, scorer in scorers.items():
-            self._recall(model, scorer, pairs)
-        self._total = sum(len(self._session.board.missing(model, pairs)) for model in models)
-        for chunk in _chunks(pairs, len(first)):
+            self._recall(model, scorer, whole)
+        pairs = by_prompt(board.unscored(whole), first)
+        self._total = sum(board.count_missing(model, whole) for model in models)
+        self._started = time.monotonic()
+        for chunk in _chunks(pairs, set(first)):
             for model, scorer in scorers.items():
                 self._score(model, scorer, chunk)
 
-    def _recall(self, model: str, scorer: Scorer, pairs: Sequence[PreferencePair]) -> None:
-        """Take from the store what an earlier session scored, without a model call."""
-        found = self._session.hub.scores.lookup(scorer, self._session.board.missing(model, pairs))
-        if found:
+    def _recall(self, model: str, scorer: Scorer, pairs: PreferenceSet) -> None:
+        """Take from the store at once what an earlier session scored.
+
+        Once for each model: what is new later is looked up with its chunk.
+        """
+        if model in self._session.recalled:
+            return
+        board = self._session.board
+        requests = board.missing(model, board.unscored(pairs))
+        if found := self._session.hub.scores.lookup(scorer, requests):
             self._session.take(model, found)
+        self._session.recalled.add(model)
 
     def _score(self, model: str, scorer: Scorer, pairs: Sequence[PreferencePair]) -> None:
+        self._job.check()
         requests = self._session.board.missing(model, pairs)
         if not requests:
             return
-        scores = fetch_scores(
+        fetch_scores(
             self._session.hub.scores,
             scorer,
             requests,
-            on_progress=lambda progress: self._report(progress.done),
+            on_progress=lambda progress: self._report(progress.done, progress.note),
+            # Batch by batch, so that a cancelled job has shown all that it scored.
+            on_partial=lambda part: self._session.take(
+                model, {requests[index]: score for index, score in part}
+            ),
             cancelled=self._job.cancelled,
         )
         self._done += len(requests)
-        self._session.take(model, dict(zip(requests, scores, strict=True)))
+        self._report(0)
 
-    def _report(self, inside: int) -> None:
+    def _report(self, inside: int, note: str = "") -> None:
         done = self._done + inside
         spent = time.monotonic() - self._started
         eta = spent / done * (self._total - done) if done else None
-        self._job.report(done, self._total, "scoring answers", eta)
+        words = f"scoring answers ({note})" if note else "scoring answers"
+        self._job.report(done, self._total, words, eta)
 
 
-def _chunks(pairs: Sequence[PreferencePair], first: int) -> list[Sequence[PreferencePair]]:
-    """The edited pairs alone, so that they show at once, then slices of the rest."""
-    heads = [pairs[:first]] if first else []
-    return heads + [pairs[i : i + CHUNK] for i in range(first, len(pairs), CHUNK)]
+def _chunks(pairs: Sequence[PreferencePair], first: Container[str]) -> list[list[PreferencePair]]:
+    """The edited pairs, which come first, apart from the rest, so that they show at once."""
+    edited = sum(pair.pair_id in first for pair in pairs)
+    parts = pairs[:edited], pairs[edited:]
+    return [list(part[i : i + CHUNK]) for part in parts for i in range(0, len(part), CHUNK)]

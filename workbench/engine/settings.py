@@ -6,6 +6,7 @@ None of them enters a score's key: changing a setting is pure arithmetic on cach
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
@@ -88,9 +89,8 @@ class Settings:
             SettingsError: a value that is not JSON, of the wrong type or out of range.
         """
         known = {f.name: getattr(cls(), f.name) for f in fields(cls)}
-        return cls(
-            **{name: _read(name, query[name], known[name]) for name in known if name in query}
-        )
+        found = {name: _parsed(name, query[name]) for name in known if name in query}
+        return cls(**{name: typed(name, value, known[name]) for name, value in found.items()})
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -105,28 +105,48 @@ def _check(name: str, value: float, low: float, high: float, cure: str) -> None:
         raise SettingsError(f"{name} is {value!r}; give {cure}.")
 
 
-def _read(name: str, text: str, default: object) -> Any:  # noqa: ANN401 - typed by the default
+def typed(name: str, value: object, default: object) -> Any:  # noqa: ANN401 - the default's type
+    """A value read from JSON as the type of its field's default; whole numbers may be floats.
+
+    Raises:
+        SettingsError: another type, a number beyond a float, or text that is not valid Unicode.
+    """
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(typed(name, each, "") for each in value)
+    if isinstance(default, float) and type(value) is int:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise SettingsError(f"{name} is a number too large; give a smaller one.") from error
+    if type(value) is not type(default):
+        wanted = _TYPE_WORDS[type(default)]
+        raise SettingsError(f"{name} is {_shown(value)}; it should be {wanted}.")
+    if isinstance(value, str) and not _valid(value):
+        raise SettingsError(f"{name} is {_shown(value)}; remove what is not valid Unicode from it.")
+    return value
+
+
+_TYPE_WORDS = {str: "a text", float: "a number", bool: "true or false", tuple: "a list of texts"}
+
+
+def _parsed(name: str, text: str) -> object:
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text)
+    # ValueError covers a whole number of thousands of digits, too.
+    except (ValueError, RecursionError) as error:
         raise SettingsError(
             f"{name}={text[:80]!r} in the address is not JSON; remove it."
         ) from error
-    if (
-        isinstance(default, tuple)
-        and isinstance(value, list)
-        and all(isinstance(v, str) for v in value)
-    ):
-        return tuple(value)
-    if (
-        isinstance(default, float)
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-    ):
-        return float(value)
-    if type(value) is not type(default):
-        raise SettingsError(
-            f"{name}={text[:80]!r} in the address is a {type(value).__name__}; "
-            f"it should be a {type(default).__name__}."
-        )
-    return value
+
+
+def _shown(value: object) -> str:
+    text = ascii(value[:80]) if isinstance(value, str) else reprlib.repr(value)
+    return text[:80]
+
+
+def _valid(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -4,11 +4,12 @@ Every table lists only the pairs that can be used (scored, with non-empty answer
 say where they stand in the preference set. All values are float64.
 """
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from workbench.engine.settings import PAPER_BETAS, Settings
@@ -161,25 +162,21 @@ class Candidates:
     prompt_of_pair: Tensor
 
 
-def candidates_of(
-    prompts: Sequence[int], chosen: Sequence[Hashable], rejected: Sequence[Hashable]
-) -> Candidates:
-    """Collect each prompt's distinct answers; equal strings count once (core 2.3 b)."""
-    n, seen, place, prompt = len(prompts), set[tuple[int, Hashable]](), list[int](), list[int]()
-    first: dict[int, int] = {}
-    for row, group in enumerate(prompts):
-        first.setdefault(group, row)
-        for offset, text in ((0, chosen[row]), (n, rejected[row])):
-            if (group, text) not in seen:
-                seen.add((group, text))
-                place.append(row + offset)
-                prompt.append(group)
-    return Candidates(
-        torch.tensor(place, dtype=torch.long),
-        torch.tensor(prompt, dtype=torch.long),
-        torch.tensor([first[g] for g in range(len(first))], dtype=torch.long),
-        torch.tensor(list(prompts), dtype=torch.long),
-    )
+def candidates_of(prompts: ArrayLike, chosen: ArrayLike, rejected: ArrayLike) -> Candidates:
+    """Collect each prompt's distinct answers; equal answers count once (core 2.3 b).
+
+    Args:
+        prompts: Number of each pair's prompt, 0 for the first to appear, shape (pairs,).
+        chosen: Text or number of each pair's chosen answer, shape (pairs,).
+        rejected: The same of the rejected answer.
+    """
+    group = np.asarray(prompts, dtype=np.int64)
+    _, answer = np.unique(np.concatenate([chosen, rejected]), return_inverse=True)
+    both = np.concatenate([group, group])
+    _, place = np.unique(both * (len(both) + 1) + answer, return_index=True)
+    _, first = np.unique(group, return_index=True)
+    parts = (place, both[place], first, group)
+    return Candidates(*(torch.from_numpy(part.astype(np.int64)) for part in parts))
 
 
 def reward_table(scores: PairScores, settings: Settings) -> RewardTable:

@@ -4,21 +4,23 @@ import json
 import os
 import re
 import secrets
+import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from workbench import paths
 from workbench.data.pairs import PreferenceSet
 from workbench.data.store import PairStore
+from workbench.defaults import DEFAULT_POLICY, DEFAULT_REFERENCE
 from workbench.engine.jobs import JobRunner
 from workbench.engine.pool import LoadScorer, ModelPool, load_scorer
 from workbench.engine.session import Hub, Session
 from workbench.errors import DataError
 from workbench.scoring.store import ScoreStore
 
-DEFAULT_POLICY = "default"
-DEFAULT_REFERENCE = "default"
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{8,40}")
 
 
@@ -66,14 +68,13 @@ class Workspace:
         session_id = secrets.token_urlsafe(9)
         folder = self.folder / session_id
         try:
-            folder.mkdir(parents=True)
-            _write_card(folder, SessionCard(pairs.name, policy, reference))
-        except OSError as error:
-            raise DataError(
-                f"{folder} cannot be written ({error.strerror}); free some space or set "
-                "WORKBENCH_DATA to a folder that you may write."
-            ) from error
-        store = PairStore.create(folder / "pairs.sqlite", pairs)
+            with _writing(folder):
+                folder.mkdir(parents=True)
+                _write_card(folder, SessionCard(pairs.name, policy, reference))
+            store = PairStore.create(folder / "pairs.sqlite", pairs)
+        except DataError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         with self._lock:
             session = self._open[session_id] = Session(
                 session_id, store, self.hub, policy, reference
@@ -106,11 +107,16 @@ class Workspace:
     def use_models(
         self, session: Session, *, policy: str | None = None, reference: str | None = None
     ) -> None:
-        """Change a session's models, now and for when it is opened again."""
+        """Change a session's models, now and for when it is opened again.
+
+        Raises:
+            DataError: the choice cannot be written; it holds until the session is closed.
+        """
         session.use_models(policy=policy, reference=reference)
         folder = self.folder / session.session_id
         card = _read_card(folder)
-        _write_card(folder, SessionCard(card.title, **session.models))
+        with _writing(folder):
+            _write_card(folder, SessionCard(card.title, **session.models))
 
     def close(self) -> None:
         """Stop the worker and close every journal."""
@@ -130,15 +136,29 @@ class Workspace:
         return Session(session_id, store, self.hub, card.policy, card.reference)
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written ({error.strerror}); free some space or set "
+            "WORKBENCH_DATA to a folder that you may write."
+        ) from error
+
+
 def _write_card(folder: Path, card: SessionCard) -> None:
     fresh = folder / "session.json.new"
-    fresh.write_text(json.dumps(asdict(card), ensure_ascii=False), encoding="utf-8")
+    fresh.write_text(json.dumps(asdict(card)), encoding="utf-8")
     os.replace(fresh, folder / "session.json")
 
 
 def _read_card(folder: Path) -> SessionCard:
     """The card, or a plain one where it is missing or spoilt: the journal is what matters."""
     try:
-        return SessionCard(**json.loads((folder / "session.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        card = SessionCard(**found)
+    except (OSError, ValueError, TypeError, RecursionError):
         return SessionCard(folder.name)
+    whole = all(isinstance(value, str) for value in asdict(card).values())
+    return card if whole else SessionCard(folder.name)
