@@ -98,6 +98,23 @@ def eventually(check: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
+def in_session(document: Any, act: Callable[[], object]) -> None:
+    """Run `act` in the session of a page, once Panel takes the page for loaded.
+
+    Panel 1.9.4 keeps a change that is made between the first paint and that moment until the next
+    one, so that a test which waits for its effect waits for ever.
+    """
+    import panel as pn
+
+    def when_loaded() -> None:
+        if pn.state.loaded:
+            act()
+        else:
+            document.add_timeout_callback(when_loaded, 20)
+
+    document.add_next_tick_callback(when_loaded)
+
+
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:

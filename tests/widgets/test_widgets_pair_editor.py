@@ -5,7 +5,7 @@ from typing import Any
 
 import panel as pn
 import pytest
-from browser_support import eventually
+from browser_support import eventually, in_session
 
 from workbench.views.widgets import PairEditor
 
@@ -31,6 +31,7 @@ class Table:
         self.theme = theme
         self.commands: list[Mapping[str, Any]] = []
         self.edits: list[Mapping[str, Any]] = []
+        self.queries: list[Mapping[str, Any]] = []
         self.rows = {f"p{i:06d}": self.row(i) for i in range(n)}
 
     @staticmethod
@@ -50,7 +51,14 @@ class Table:
         return self.editor
 
     def answer(self, query: Mapping[str, Any]) -> None:
-        rows = [row for row in self.rows.values() if query["text"] in row["chosen"]]
+        self.queries.append(query)
+        filters = query.get("filters") or {}
+        rows = [
+            row
+            for row in self.rows.values()
+            if query["text"] in row["chosen"]
+            and all(row[name] == value for name, value in filters.items())
+        ]
         if query["sort"]:
             name, direction = query["sort"]
             rows.sort(key=lambda row: row[name], reverse=direction == "desc")
@@ -63,17 +71,21 @@ class Table:
         self.edits.append(edit)
         if edit["field"] == "alpha" and not 0 <= edit["value"] <= 1:
             raise ValueError(f"alpha must lie in [0, 1], found {edit['value']}")
-        self.rows[edit["pair_id"]][edit["field"]] = edit["value"]
+        value = edit["value"]
+        self.rows[edit["pair_id"]][edit["field"]] = (
+            value.strip() if edit["field"] == "chosen" else value
+        )
         self.answer(self.editor.query)
 
     def run(self, act: Callable[[], None]) -> None:
-        self.document.add_next_tick_callback(act)
+        in_session(self.document, act)
 
 
 def opened(page: Any, serve: Serve, n: int = 200, theme: str = "light") -> Table:
     table = Table(n, theme)
     page.goto(serve(table.app))
     page.wait_for_selector(".wb-row[data-pair='p000000']")
+    eventually(lambda: len(table.queries) >= 2)  # the page has asked once of its own accord
     return table
 
 
@@ -207,3 +219,185 @@ def test_dark_theme_help_and_empty_state(page: Any, serve: Serve) -> None:
     page.keyboard.type("no such answer")
     page.wait_for_selector(".wb-note:text('No pair matches')")
     assert table.editor.matching == 0
+
+
+def cell(page: Any, pair: str, field: str) -> Any:
+    return page.locator(f".wb-row[data-pair='{pair}'] [data-field={field}]")
+
+
+def test_a_refused_cell_keeps_the_text_and_says_why_beside_it(page: Any, serve: Serve) -> None:
+    table = opened(page, serve)
+    cell(page, "p000001", "alpha").click()
+    page.keyboard.press("Enter")
+    page.keyboard.type("7")
+    page.keyboard.press("Enter")
+    bubble = page.locator(".wb-bubble")
+    bubble.get_by_text("found 7").wait_for()
+    refused = cell(page, "p000001", "alpha")
+    assert (refused.inner_text(), refused.get_attribute("aria-invalid")) == ("7", "true")
+    assert refused.get_attribute("aria-errormessage") == bubble.get_attribute("id")
+    assert bubble.bounding_box()["y"] >= refused.bounding_box()["y"]
+    assert page.locator("input[data-field=alpha]").input_value() == "7"
+
+    page.keyboard.press("Enter")
+    assert page.locator(".wb-in-cell").input_value() == "7"
+    page.keyboard.type("0.25")
+    page.keyboard.press("Enter")
+    eventually(lambda: table.rows["p000001"]["alpha"] == 0.25)
+    bubble.wait_for(state="hidden")
+
+
+def test_escape_gives_up_a_refused_cell(page: Any, serve: Serve) -> None:
+    table = opened(page, serve)
+    cell(page, "p000001", "alpha").click()
+    page.keyboard.press("Enter")
+    page.keyboard.type("many")
+    page.keyboard.press("Enter")
+    page.locator(".wb-bubble").get_by_text("is not a number").wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".wb-bubble").wait_for(state="hidden")
+    assert cell(page, "p000001", "alpha").inner_text() == "0.500"
+    assert table.edits == []
+
+
+def test_every_action_has_a_key(page: Any, serve: Serve) -> None:
+    table = opened(page, serve)
+    table.run(lambda: setattr(table.editor, "can_redo", True))
+    page.locator("[aria-label=Redo]:enabled").wait_for()
+    page.locator(".wb-view").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    eventually(lambda: table.editor.selected == "p000001")
+    keys = ["n", "d", "s", "f", "Delete", "Control+z", "Control+Shift+z", "Control+a"]
+    for key in keys:
+        page.keyboard.press(key)
+    eventually(lambda: len(table.commands) == len(keys))
+    names = ["add", "duplicate", "swap", "flip", "delete", "undo", "redo", "check_all"]
+    assert [command["name"] for command in table.commands] == names
+    assert [command["pair_ids"] for command in table.commands][1:5] == [["p000001"]] * 4
+    page.keyboard.press(" ")
+    eventually(lambda: table.editor.checked == ["p000001"])
+
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("o")
+    eventually(lambda: table.editor.query["sort"] == ["chosen", "asc"])
+    page.wait_for_selector("[role=columnheader][aria-sort=ascending]:has-text('Chosen')")
+    page.keyboard.press("e")
+    page.wait_for_selector("textarea[data-field=chosen]:focus")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".wb-view:focus")
+    page.keyboard.press("/")
+    page.wait_for_selector(".wb-search:focus")
+
+
+def test_tab_commits_a_cell_and_goes_on_to_the_next_row(page: Any, serve: Serve) -> None:
+    table = opened(page, serve)
+    cell(page, "p000001", "alpha").click()
+    page.keyboard.press("Enter")
+    page.keyboard.type("0.75")
+    page.keyboard.press("Tab")
+    eventually(lambda: table.rows["p000001"]["alpha"] == 0.75)
+    page.wait_for_selector(".wb-row[data-pair='p000001'] .wb-cursor[data-field=group]")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.wait_for_selector(".wb-row[data-pair='p000001'] .wb-cursor[data-field=margin]")
+    assert [edit["field"] for edit in table.edits] == ["alpha"]
+
+
+def test_a_value_that_the_server_tidied_is_shown_as_it_is_kept(page: Any, serve: Serve) -> None:
+    table = opened(page, serve)
+    cell(page, "p000001", "chosen").dblclick()
+    page.keyboard.type("  tidy  ")
+    page.keyboard.press("Enter")
+    eventually(lambda: table.rows["p000001"]["chosen"] == "tidy")
+    page.wait_for_selector("textarea[data-field=chosen]")
+    eventually(lambda: page.locator("textarea[data-field=chosen]").input_value() == "tidy")
+
+
+def test_what_a_pair_was_is_marked_shown_and_can_be_put_back(page: Any, serve: Serve) -> None:
+    table = opened(page, serve)
+    table.rows["p000001"]["was"] = {"chosen": f"answer {HOSTILE} 1", "alpha": 0.25}
+    table.run(lambda: table.answer(table.editor.query))
+    page.wait_for_selector(".wb-row[data-pair='p000001'] .wb-changed[data-field=chosen]")
+    click_row(page, "p000001")
+    diff = page.locator(".wb-diff").filter(has=page.locator("del"))
+    assert "onerror" in diff.first.locator("del").first.inner_text()
+    assert [diff.nth(1).locator(tag).inner_text() for tag in ("del", "ins")] == ["0.25", "0.5"]
+    assert page.evaluate("window.hacked") is None
+    diff.nth(1).locator(".wb-back").click()
+    eventually(lambda: table.rows["p000001"]["alpha"] == 0.25)
+    eventually(lambda: page.locator(".wb-diff del").count() == 1)
+
+
+def test_a_filter_narrows_the_table_and_one_button_shows_all(page: Any, serve: Serve) -> None:
+    table = opened(page, serve)
+    for i in range(5):
+        table.rows[f"p{i:06d}"]["group"] = HOSTILE
+    page.locator(".wb-filter").select_option(index=1)
+    eventually(lambda: table.editor.matching == 5)
+    assert table.editor.query["filters"] == {"group": HOSTILE}
+    page.locator(".wb-clear").click()
+    eventually(lambda: table.editor.matching == 200)
+    page.locator(".wb-clear").wait_for(state="hidden")
+
+
+def test_a_screen_reader_finds_a_grid_with_its_active_cell(page: Any, serve: Serve) -> None:
+    opened(page, serve)
+    click_row(page, "p000002")
+    grid = page.get_by_role("grid", name="Preference pairs")
+    assert grid.get_attribute("aria-rowcount") == "201"
+    assert grid.get_attribute("aria-colcount") == "6"
+    found = """grid => { const cell = grid.getRootNode().getElementById(
+      grid.getAttribute('aria-activedescendant'));
+      return [cell.getAttribute('role'), cell.textContent, cell.getAttribute('aria-colindex')]; }"""
+    assert grid.evaluate(found) == ["gridcell", "answer 2", "3"]
+    page.keyboard.press("ArrowDown")
+    eventually(lambda: grid.evaluate(found)[1] == "answer 3")
+    children = grid.evaluate("grid => [...grid.children].map(e => e.getAttribute('role'))")
+    assert set(children) == {"row", "rowgroup"}
+
+
+def test_a_text_of_one_megabyte_stays_in_its_cell_and_can_be_edited(
+    page: Any, serve: Serve
+) -> None:
+    table = opened(page, serve)
+    table.rows["p000001"]["chosen"] = "word " * 200_000
+    table.run(lambda: table.answer(table.editor.query))
+    page.wait_for_selector(".wb-row[data-pair='p000001'] [data-field=chosen]:has-text('word')")
+    assert len(cell(page, "p000001", "chosen").inner_text()) < 300
+    click_row(page, "p000001")
+    box = page.locator("textarea[data-field=chosen]")
+    eventually(lambda: len(box.input_value()) == 1_000_000)
+    box.fill("short again")
+    eventually(lambda: table.rows["p000001"]["chosen"] == "short again")
+    assert page.page_errors == []
+
+
+def test_a_cell_that_shows_a_text_in_part_is_edited_in_full(page: Any, serve: Serve) -> None:
+    table = opened(page, serve)
+    whole = "begin " + "middle " * 100 + "end"
+    shown = dict(table.rows["p000001"], chosen=whole[:50], truncated=["chosen"], offset=0)
+    table.run(lambda: table.editor.show_rows([shown], offset=0, matching=1, total=1))
+    page.wait_for_selector("[data-field=chosen]:has-text('begin middle')")
+    cell(page, "p000001", "chosen").dblclick()
+    box = page.locator("textarea[data-field=chosen]")
+    assert box.is_disabled()
+    assert page.locator(".wb-in-cell").count() == 0
+    detail = dict(table.rows["p000001"], chosen=whole)
+    table.run(lambda: table.editor.param.update(detail=detail))
+    eventually(lambda: box.is_enabled() and box.input_value() == whole)
+
+
+def test_scrolling_asks_for_windows_and_rows_are_there_before_they_are_seen(
+    page: Any, serve: Serve
+) -> None:
+    table = opened(page, serve, n=100_000)
+    page.locator(".wb-view").hover()
+    for _ in range(40):
+        page.mouse.wheel(0, 300)
+    # 12,000 pixels further down, whatever the pace of the events was.
+    page.wait_for_selector(".wb-row[data-pair='p000352']")
+    asked = [query["offset"] for query in table.queries]
+    assert max(query["limit"] for query in table.queries) <= 200
+    assert len(asked) < 40
+    assert page.locator(".wb-row").count() < 100

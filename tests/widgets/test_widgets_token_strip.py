@@ -75,3 +75,60 @@ def test_the_keyboard_walks_and_selects(page: Any, serve: Serve) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press(" ")
     eventually(lambda: held[-1].selected == {"row": 1, "index": 1})
+
+
+def test_the_legend_explains_colours_unit_and_marks(page: Any, serve: Serve) -> None:
+    strip = {"title": "t", "tokens": ["a", "b", "c"], "scores": [None, 1.0, float("nan")]}
+    strip |= {"kinds": ["prompt", "response", "response"], "unit": "nats"}
+    page.goto(serve(lambda: TokenStrip(rows=[strip], scale=4.0)))
+    legend = page.locator(".wb-scale")
+    legend.wait_for()
+    for words in ("−4.000", "+4.000 nats", "dotted = prompt", "hatched = no score"):
+        assert words in legend.inner_text()
+    assert legend.get_by_role("img", name="from −4.000 to +4.000 nats").count() == 1
+    assert page.locator(".wb-token.wb-prompt").all_inner_texts() == ["a"]
+    assert page.locator(".wb-token.wb-unscored").count() == 2
+
+
+def test_hover_reads_the_value_with_its_unit(page: Any, serve: Serve) -> None:
+    page.goto(serve(lambda: TokenStrip(rows=ROWS)))
+    page.locator(".wb-token").nth(1).hover()
+    tip = page.locator(".wb-token-tip")
+    tip.get_by_text("−1.000 nats").wait_for()
+    assert "token 2 of 7" in tip.inner_text()
+    page.locator(".wb-token").nth(3).hover()
+    tip.get_by_text("no score").wait_for()
+
+
+def test_arrows_follow_the_reading_direction(page: Any, serve: Serve) -> None:
+    tokens = ["كيف", " أتعلم", " البرمجة", "؟"]
+    strip = {"title": "عربي", "tokens": tokens, "scores": [1.0, -1.0, 0.5, 0.0]}
+    page.goto(serve(lambda: TokenStrip(rows=[strip])))
+    page.locator(".wb-token").first.focus()
+    places = [page.locator(".wb-token").nth(i).bounding_box()["x"] for i in range(4)]
+    assert places == sorted(places, reverse=True)
+    page.keyboard.press("ArrowLeft")
+    page.locator(".wb-token-tip", has_text="token 2 of 4").wait_for()
+    page.keyboard.press("End")
+    page.locator(".wb-token-tip", has_text="token 4 of 4").wait_for()
+
+
+def test_a_very_long_text_is_shown_in_part_and_says_so(page: Any, serve: Serve) -> None:
+    strip = {
+        "title": "long",
+        "tokens": ["x" * 1_000_000, *["word "] * 5999],
+        "scores": [1.0] * 6000,
+    }
+    page.goto(serve(lambda: TokenStrip(rows=[strip])))
+    page.get_by_text("The first 5,000 of 6,000 tokens.").wait_for()
+    assert page.locator(".wb-token").count() == 5000
+    assert len(page.locator(".wb-token").first.inner_text()) < 300
+    assert page.page_errors == []
+
+
+def test_no_strip_says_what_to_do_and_an_empty_one_that_it_is(page: Any, serve: Serve) -> None:
+    page.goto(serve(lambda: TokenStrip()))
+    page.get_by_text("Select a pair to see its tokens.").wait_for()
+    assert page.locator(".wb-scale").is_hidden()
+    page.goto(serve(lambda: TokenStrip(rows=[{"title": "Rejected", "tokens": [], "scores": []}])))
+    page.get_by_text("No tokens").wait_for()

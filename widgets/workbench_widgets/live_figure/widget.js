@@ -10,7 +10,8 @@
 
 /** @typedef {string|{light: string, dark: string}} Colour */
 /** @typedef {{dtype: "float32"|"float64"|"int32", offset: number, length: number}} Column */
-/** @typedef {{label?: string, unit?: string, scale?: "linear"|"log", range?: (number|null)[]|null}} Axis */
+/** `names` are those of the places 1, 2, 3, ... */
+/** @typedef {{label?: string, unit?: string, scale?: "linear"|"log", range?: (number|null)[]|null, names?: string[]}} Axis */
 /** @typedef {{label: string, column: string, unit?: string}} TooltipLine */
 /**
  * @typedef {object} Layer
@@ -30,14 +31,24 @@
 /** @typedef {Float32Array|Float64Array|Int32Array} Numbers */
 /** @typedef {{to: (v: number) => number, toValue: (t: number) => number, lo: number, hi: number, p0: number, p1: number, log: boolean}} Scale */
 /** @typedef {{layer: number, row: number, px: number, py: number}} Pick */
+/** @typedef {{px: Float32Array, py: Float32Array, boxes?: {x: number, y: number, width: number, height: number}[]}} Place */
+/** @typedef {{x: [number, number], y: [number, number]}} View */
 /** @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void, on(event: string, cb: () => void): void, off(event: string, cb: () => void): void}} Model */
 
-/** Okabe and Ito's colour-blind-safe colours, used where the spec names none. */
-const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"];
+/** Used where the spec names none: Okabe and Ito's hues, at a contrast of 3 on either background. */
+const PALETTE = [
+  { light: "#0072b2", dark: "#22b2ff" }, { light: "#d55e00", dark: "#f25916" },
+  { light: "#279782", dark: "#7bf1dc" }, { light: "#770168", dark: "#bf3d86" },
+  { light: "#5e4c19", dark: "#fec90b" }, { light: "#2a8fc7", dark: "#8fd0f5" },
+];
 const SHAPES = ["circle", "triangle", "square", "diamond", "cross", "inverted"];
 const ARRAYS = { float32: Float32Array, float64: Float64Array, int32: Int32Array };
 const PICK_RADIUS = 22;
 const CELL = 24;
+/** While the view moves, a layer of more points than this is drawn in part; then again in full. */
+const MOVING_POINTS = 20_000;
+const SETTLE_MS = 140;
+const SELECT_MS = 120;
 const SAFE_COLOUR = /^(#[0-9a-f]{3,8}|(rgb|hsl)a?\([\d\s.,%/deg]+\)|[a-z]+)$/i;
 
 /* ---------------------------------------------------------------- numbers */
@@ -135,6 +146,24 @@ export function extent(columns, log) {
   return log ? [Math.log10(lo), Math.log10(hi)] : [lo, hi];
 }
 
+/** Where stacked bars end. @param {Numbers|number[]} base @param {Numbers|number[]} height @returns {Numbers|number[]} */
+export function stackedEnds(base, height) {
+  return base.length ? Float64Array.from(height, (tall, i) => base[i] + tall) : height;
+}
+
+/** A text cut to fit a width. @param {string} text @param {number} width @param {(text: string) => number} measure @returns {string} */
+export function fitted(text, width, measure) {
+  if (measure(text) <= width) return text;
+  const letters = Array.from(text.slice(0, 400));
+  let [fits, fails] = [0, letters.length + 1];
+  while (fails - fits > 1) {
+    const middle = (fits + fails) >> 1;
+    if (measure(`${letters.slice(0, middle).join("")}…`) <= width) fits = middle;
+    else fails = middle;
+  }
+  return fits ? `${letters.slice(0, fits).join("")}…` : "";
+}
+
 /** Room around the data; a single value gets a unit of its own size. @param {[number, number]} range @param {boolean} keepLow @returns {[number, number]} */
 export function padded([lo, hi], keepLow) {
   const span = hi - lo;
@@ -201,6 +230,22 @@ export class GridIndex {
   }
 }
 
+/** All readable marks of a figure; their grid is made when it is first needed. */
+class Picks {
+  /** @param {Float32Array} px @param {Float32Array} py @param {Int32Array} layer @param {Int32Array} row */
+  constructor(px, py, layer, row) {
+    this.px = px;
+    this.py = py;
+    this.layer = layer;
+    this.row = row;
+  }
+
+  /** @returns {GridIndex} */
+  get grid() {
+    return (this.made ??= new GridIndex(this.px, this.py));
+  }
+}
+
 /* ----------------------------------------------------------------- drawing */
 
 /** @param {CanvasRenderingContext2D|OffscreenCanvasRenderingContext2D} ctx @param {string} shape @param {number} x @param {number} y @param {number} r */
@@ -249,7 +294,14 @@ function make(tag, className, attributes = {}) {
   const node = document.createElement(tag);
   node.className = className;
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  // JupyterLab leaves the keys alone that are pressed in such an element.
+  if ("tabindex" in attributes || /^(button|input|select)$/.test(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   return node;
+}
+
+/** "auto" follows JupyterLab's theme. @param {string} theme @returns {boolean} */
+function isDark(theme) {
+  return theme === "dark" || (theme === "auto" && document.body.dataset.jpThemeLight === "false");
 }
 
 /** @param {Axis|undefined} axis @param {string} fallback @returns {string} */
@@ -275,8 +327,10 @@ class Figure {
     this.hidden = new Set();
     /** @type {Map<string, ImageBitmap>} */
     this.sprites = new Map();
-    /** @type {{x: [number, number], y: [number, number]}|null} */
+    /** @type {View|null} */
     this.zoom = null;
+    this.axesKey = "";
+    this.moving = false;
     /** @type {Pick|null} */
     this.hover = null;
     this.frame = 0;
@@ -344,11 +398,17 @@ class Figure {
     this.model.on("change:selected", this.rehighlight);
     this.sizes = new ResizeObserver(() => this.request());
     this.sizes.observe(this.stage);
+    this.themes = new MutationObserver(this.repaint);
+    this.themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+    window.matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`).addEventListener("change", this.repaint, options);
   }
 
   dispose() {
     this.abort?.abort();
     this.sizes?.disconnect();
+    this.themes?.disconnect();
+    window.clearTimeout(this.settling);
+    window.clearTimeout(this.selecting);
     cancelAnimationFrame(this.frame);
     for (const name of ["spec", "columns", "buffer", "generation", "theme", "height"]) {
       this.model.off(`change:${name}`, /** @type {() => void} */ (this.repaint));
@@ -379,7 +439,7 @@ class Figure {
   }
 
   get dark() {
-    return this.model.get("theme") === "dark";
+    return isDark(this.model.get("theme"));
   }
 
   /** The numbers of a column name, or of a constant. @param {string|number|null|undefined} ref @returns {Numbers|number[]} */
@@ -394,7 +454,8 @@ class Figure {
   /** @param {Colour|undefined} colour @param {number} index @returns {string} */
   colour(colour, index = 0) {
     const named = typeof colour === "object" && colour ? (this.dark ? colour.dark : colour.light) : colour;
-    return named && SAFE_COLOUR.test(named) ? named : PALETTE[index % PALETTE.length];
+    if (named && SAFE_COLOUR.test(named)) return named;
+    return PALETTE[index % PALETTE.length][this.dark ? "dark" : "light"];
   }
 
   /** @param {Layer} layer @param {number} code @returns {string} */
@@ -411,9 +472,16 @@ class Figure {
     return SHAPES[code % SHAPES.length];
   }
 
-  /** @param {Layer} layer @returns {boolean} */
-  pickable(layer) {
+  /** Whether a mark of the layer can be selected. @param {Layer} layer @returns {boolean} */
+  selectable(layer) {
     return layer.pickable ?? layer.kind === "points";
+  }
+
+  /** Whether a mark tells its value: lines only where no points are drawn over them. @param {Layer} layer @returns {boolean} */
+  readable(layer) {
+    if (layer.pickable !== undefined) return layer.pickable;
+    if (layer.kind === "line") return !this.layers.some((each) => each.kind === "points");
+    return layer.kind === "points" || layer.kind === "bars";
   }
 
   /** @param {Layer} layer @param {number} code @returns {boolean} */
@@ -425,6 +493,8 @@ class Figure {
   /* -- painting */
 
   paint() {
+    if (!this.stage.clientWidth) return this.waitForPlace();
+    this.waited = false;
     const started = performance.now();
     try {
       this.applyTheme();
@@ -439,6 +509,15 @@ class Figure {
     this.paintOverlay();
     this.el.dataset.paintMs = (performance.now() - started).toFixed(1);
     this.el.dataset.painted = String(this.model.get("generation") ?? 0);
+  }
+
+  /**
+   * A hidden figure has no size. JupyterLab hides all for less than a frame, which the size observer
+   * does not see: look again once, and leave the rest to the observer.
+   */
+  waitForPlace() {
+    if (!this.waited) this.request();
+    this.waited = true;
   }
 
   /** A hovered point keeps its row when the numbers under it move. */
@@ -467,14 +546,16 @@ class Figure {
     this.subtitle.textContent = subtitle;
     this.title.hidden = !title;
     this.subtitle.hidden = !subtitle;
-    this.stage.setAttribute("aria-label", `${title || "Figure"}. Arrow keys walk the points, Enter selects, plus and minus zoom, 0 shows everything.`);
+    this.title.title = title;
+    this.subtitle.title = subtitle;
+    this.stage.setAttribute("aria-label", `${title || "Figure"}. Arrow keys, Home and End select a point, plus and minus zoom, Shift with an arrow moves the view, 0 shows everything.`);
     const entries = this.spec.legend === false ? [] : this.legendEntries();
     const key = JSON.stringify([entries, [...this.hidden], this.dark]);
     if (key !== this.legendKey) this.paintLegend(entries);
     this.legendKey = key;
   }
 
-  /** @returns {{label: string, colour: string, shape: string, kind: string, ramp: any, colours: string[]}[]} */
+  /** @returns {{label: string, colour: string, shape: string, kind: string, dash: number[], ramp: any, colours: string[]}[]} */
   legendEntries() {
     const seen = new Map();
     for (const layer of this.layers) {
@@ -483,7 +564,7 @@ class Figure {
         if (!label || seen.has(label)) return;
         const colours = layer.ramp ? (layer.colours || []).map((c, i) => this.colour(c, i)) : [];
         const plain = layer.kind === "rule" && !layer.colours?.length;
-        seen.set(label, { label, colour: plain ? this.style.ink : this.groupColour(layer, code), shape: this.shape(layer, code), kind: layer.kind, ramp: layer.ramp, colours });
+        seen.set(label, { label, colour: plain ? this.style.ink : this.groupColour(layer, code), shape: this.shape(layer, code), kind: layer.kind, dash: dashPattern(layer.dash), ramp: layer.ramp, colours });
       });
     }
     return [...seen.values()];
@@ -538,18 +619,28 @@ class Figure {
   /** @param {HTMLCanvasElement} swatch @param {any} entry */
   paintSwatch(swatch, entry) {
     const ratio = window.devicePixelRatio || 1;
-    swatch.width = 16 * ratio;
+    swatch.width = 22 * ratio;
     swatch.height = 12 * ratio;
     const ctx = /** @type {CanvasRenderingContext2D} */ (swatch.getContext("2d"));
     ctx.scale(ratio, ratio);
     ctx.fillStyle = ctx.strokeStyle = entry.colour;
     ctx.lineWidth = 2.5;
     ctx.globalAlpha = entry.kind === "band" ? 0.35 : 1;
-    if (entry.kind === "line" || entry.kind === "rule") ctx.fillRect(0, 5, 16, 2.5);
+    if (entry.kind === "line" || entry.kind === "rule") this.strokeSwatch(ctx, entry.dash);
     else if (entry.kind === "points") {
-      tracePath(ctx, entry.shape, 8, 6, 4.5);
+      tracePath(ctx, entry.shape, 11, 6, 4.5);
       ctx.fill();
-    } else ctx.fillRect(2, 1, 12, 10);
+    } else ctx.fillRect(5, 1, 12, 10);
+  }
+
+  /** @param {CanvasRenderingContext2D} ctx @param {number[]} dash */
+  strokeSwatch(ctx, dash) {
+    ctx.lineWidth = 2;
+    ctx.setLineDash(dash);
+    ctx.beginPath();
+    ctx.moveTo(0, 6);
+    ctx.lineTo(22, 6);
+    ctx.stroke();
   }
 
   measure() {
@@ -582,10 +673,11 @@ class Figure {
   prepare() {
     /** @type {Map<string, Numbers>} */
     this.data = decodeColumns(this.model.get("columns"), this.model.get("buffer"));
-    /** @type {{px: Float32Array, py: Float32Array}[]} */
+    /** @type {Place[]} */
     this.places = [];
     this.index = null;
     this.order = {};
+    this.forgetZoom();
     const [x, y] = [this.domain("x"), this.domain("y")];
     this.blank = !x || !y;
     if (!x || !y) return;
@@ -598,9 +690,17 @@ class Figure {
     this.xTicks = this.ticks("x", shownX, Math.max(2, (box.right - box.left) / 78));
   }
 
+  /** New numbers keep the reader's zoom; other axes do not. */
+  forgetZoom() {
+    const { x, y } = this.spec.axes || {};
+    const key = JSON.stringify([x?.label, x?.scale, y?.label, y?.scale]);
+    if (key !== this.axesKey) this.zoom = null;
+    this.axesKey = key;
+  }
+
   box() {
-    const labels = this.yTicks.map((tick) => this.ctx.measureText(tick.text).width);
-    const left = Math.ceil(Math.max(18, ...labels)) + 34;
+    const labels = this.yTicks.map((tick) => this.textWidth(tick.text));
+    const left = Math.ceil(Math.min(Math.max(18, ...labels), this.width * 0.3)) + 34;
     return (this.plot = { left, right: this.width - 14, top: 10, bottom: this.tall - 44 });
   }
 
@@ -626,17 +726,25 @@ class Figure {
   extentColumns(layer, axis) {
     if (layer.kind === "rule") return layer.include ? [this.values(layer[axis])] : [];
     if (axis === "x") return [layer.x, layer.x0, layer.x1].map((ref) => this.values(ref));
-    const own = [layer.y, layer.y0, layer.y1, layer.height].map((ref) => this.values(ref));
-    return layer.kind === "bars" && this.values(layer.height).length ? [...own, [0]] : own;
+    const height = this.values(layer.height);
+    const own = [layer.y, layer.y0, layer.y1].map((ref) => this.values(ref));
+    return height.length ? [...own, stackedEnds(this.values(layer.y0), height), [0]] : own;
   }
 
   /** @param {"x"|"y"} axis @param {[number, number]} range @param {number} count */
   ticks(axis, range, count) {
     const log = this.isLog(axis);
+    const names = this.spec.axes?.[axis]?.names;
+    if (names?.length) return this.namedTicks(names, range);
     const at = log ? logTicks(range[0], range[1], count) : niceTicks(range[0], range[1], count);
     const step = at.length > 1 ? at[1] - at[0] : 1;
     const digits = log ? 3 : Math.max(3, Math.ceil(Math.log10(Math.max(...at.map(Math.abs), step) / step)) + 1);
     return at.map((t) => ({ t, text: formatNumber(log ? 10 ** t : Math.abs(t) < step * 1e-6 ? 0 : t, Math.min(digits, 12)) }));
+  }
+
+  /** A tick at each named place in sight. @param {string[]} names @param {[number, number]} range */
+  namedTicks(names, [lo, hi]) {
+    return names.map((text, i) => ({ t: i + 1, text: String(text) })).filter(({ t }) => t >= lo && t <= hi);
   }
 
   paintData() {
@@ -655,12 +763,15 @@ class Figure {
 
   /** @returns {string} */
   summary() {
-    const points = this.places.reduce((sum, place) => sum + (place ? place.px.length : 0), 0);
+    const { px, py } = this.picks();
+    let missing = 0;
+    for (let i = 0; i < px.length; i++) if (!Number.isFinite(px[i] + py[i])) missing++;
+    const gaps = missing ? `, ${missing} of them not drawn` : "";
     const x = axisTitle(this.spec.axes?.x, "x");
     const y = axisTitle(this.spec.axes?.y, "y");
     /** @param {Scale} scale */
     const span = (scale) => `from ${formatNumber(scale.toValue(scale.lo), 3)} to ${formatNumber(scale.toValue(scale.hi), 3)}`;
-    return `${this.spec.title || "Figure"}: ${y} ${span(this.y)} against ${x} ${span(this.x)}, ${points} points.`;
+    return `${this.spec.title || "Figure"}: ${y} ${span(this.y)} against ${x} ${span(this.x)}, ${px.length} points${gaps}.`;
   }
 
   /** @param {string} text @param {boolean} bad */
@@ -715,12 +826,33 @@ class Figure {
     ctx.fillStyle = this.style.muted;
     ctx.textAlign = "center";
     ctx.textBaseline = "top";
-    for (const { t, text } of this.xTicks) ctx.fillText(text, this.place(this.x, t), plot.bottom + 7);
+    const room = this.tickRoom();
+    for (const { t, text } of this.xTicks) {
+      const shown = this.fit(text, room);
+      const rightmost = this.width - this.textWidth(shown) / 2 - 2;
+      ctx.fillText(shown, Math.min(this.place(this.x, t), rightmost), plot.bottom + 7);
+    }
     ctx.textAlign = "right";
     ctx.textBaseline = "middle";
-    for (const { t, text } of this.yTicks) ctx.fillText(text, plot.left - 8, this.place(this.y, t));
+    for (const { t, text } of this.yTicks) ctx.fillText(this.fit(text, plot.left - 32), plot.left - 8, this.place(this.y, t));
     this.paintFrame();
     this.paintAxisTitles();
+  }
+
+  /** The width that one label below the plot may take. @returns {number} */
+  tickRoom() {
+    if (!this.spec.axes?.x?.names?.length) return Infinity;
+    return (this.plot.right - this.plot.left) / Math.max(1, this.x.hi - this.x.lo) - 8;
+  }
+
+  /** @param {string} text @returns {number} */
+  textWidth(text) {
+    return this.ctx.measureText(text).width;
+  }
+
+  /** @param {string} text @param {number} width @returns {string} */
+  fit(text, width) {
+    return fitted(text, width, (each) => this.textWidth(each));
   }
 
   paintFrame() {
@@ -739,12 +871,12 @@ class Figure {
     ctx.fillStyle = this.style.ink;
     ctx.textAlign = "center";
     ctx.textBaseline = "bottom";
-    ctx.fillText(axisTitle(this.spec.axes?.x, ""), (plot.left + plot.right) / 2, this.tall - 3, plot.right - plot.left);
+    ctx.fillText(this.fit(axisTitle(this.spec.axes?.x, ""), plot.right - plot.left), (plot.left + plot.right) / 2, this.tall - 3);
     ctx.save();
     ctx.translate(13, (plot.top + plot.bottom) / 2);
     ctx.rotate(-Math.PI / 2);
     ctx.textBaseline = "middle";
-    ctx.fillText(axisTitle(this.spec.axes?.y, ""), 0, 0, this.tall - 20);
+    ctx.fillText(this.fit(axisTitle(this.spec.axes?.y, ""), this.tall - 20), 0, 0);
     ctx.restore();
   }
 
@@ -755,7 +887,7 @@ class Figure {
     if (layer.kind === "band") return this.paintBand(layer);
     if (layer.kind !== "points" && layer.kind !== "line") throw new Error(`unknown layer kind ${layer.kind}`);
     const place = this.placed(layer);
-    if (this.pickable(layer)) this.places[at] = place;
+    if (this.readable(layer)) this.places[at] = place;
     return layer.kind === "points" ? this.stampPoints(layer, place) : this.strokeLine(layer, place);
   }
 
@@ -783,7 +915,8 @@ class Figure {
     const { ctx, ratio = 1 } = this;
     /** @type {(ImageBitmap|undefined)[]} */
     const stamps = [];
-    for (let i = 0; i < px.length; i++) {
+    const stride = this.moving ? Math.ceil(px.length / MOVING_POINTS) : 1;
+    for (let i = 0; i < px.length; i += stride) {
       const x = px[i];
       const y = py[i];
       if (!(x >= left - side && x <= right + side && y >= top - side && y <= bottom + side)) continue;
@@ -863,7 +996,8 @@ class Figure {
   paintBars(layer, at) {
     const codes = this.values(layer.group);
     const n = this.values(layer.height).length;
-    const centres = { px: new Float32Array(n).fill(NaN), py: new Float32Array(n).fill(NaN) };
+    /** @type {Place} */
+    const centres = { px: new Float32Array(n).fill(NaN), py: new Float32Array(n).fill(NaN), boxes: [] };
     this.ctx.save();
     this.ctx.globalAlpha = layer.opacity ?? 0.75;
     for (let i = 0; i < n; i++) {
@@ -874,9 +1008,10 @@ class Figure {
       this.ctx.fillRect(bar.x, bar.y, bar.width, bar.height);
       centres.px[i] = bar.x + bar.width / 2;
       centres.py[i] = bar.y;
+      /** @type {any[]} */ (centres.boxes)[i] = bar;
     }
     this.ctx.restore();
-    if (this.pickable(layer)) this.places[at] = centres;
+    if (this.readable(layer)) this.places[at] = centres;
   }
 
   /** @param {Layer} layer @param {number} i */
@@ -919,12 +1054,22 @@ class Figure {
     if (this.blank || !this.places) return this.showTooltip(null);
     const selected = this.model.get("selected");
     this.places.forEach((place, layer) => {
-      if (place && Number.isInteger(selected) && selected >= 0 && selected < place.px.length) {
+      if (place && this.selectable(this.layers[layer]) && Number.isInteger(selected) && selected >= 0 && selected < place.px.length) {
         this.ring(place.px[selected], place.py[selected], layer, true);
       }
     });
-    if (this.hover) this.ring(this.hover.px, this.hover.py, this.hover.layer, false);
+    if (this.hover) this.point(this.hover);
     this.showTooltip(this.hover);
+  }
+
+  /** Outline the hovered bar, or ring the hovered point. @param {Pick} pick */
+  point(pick) {
+    const box = this.places[pick.layer]?.boxes?.[pick.row];
+    if (!box) return this.ring(pick.px, pick.py, pick.layer, false);
+    this.top.setLineDash([]);
+    this.top.strokeStyle = this.style.ink;
+    this.top.lineWidth = 2;
+    this.top.strokeRect(box.x, Math.max(box.y, this.plot.top), box.width, Math.min(box.height, this.plot.bottom - box.y));
   }
 
   /** @param {number} x @param {number} y @param {number} layer @param {boolean} selected */
@@ -965,7 +1110,7 @@ class Figure {
     return x >= left - 1 && x <= right + 1 && y >= top - 1 && y <= bottom + 1;
   }
 
-  /** All pickable points of the figure in one grid, built when first needed after a paint. */
+  /** All pickable points of the figure in one grid, gathered when first needed after a paint. @returns {Picks} */
   picks() {
     if (this.index) return this.index;
     const total = this.places.reduce((sum, place) => sum + (place ? place.px.length : 0), 0);
@@ -982,7 +1127,7 @@ class Figure {
       for (let i = 0; i < place.px.length; i++) row[at + i] = i;
       at += place.px.length;
     });
-    return (this.index = { grid: new GridIndex(px, py), px, py, layer, row });
+    return (this.index = new Picks(px, py, layer, row));
   }
 
   /** @param {number} i @returns {Pick|null} */
@@ -991,17 +1136,33 @@ class Figure {
     return i < 0 ? null : { layer: layer[i], row: row[i], px: px[i], py: py[i] };
   }
 
-  /** @param {Pick|null} pick */
-  setHover(pick) {
+  /** Only what the keyboard reaches is spoken. @param {Pick|null} pick @param {boolean} [spoken] */
+  setHover(pick, spoken = false) {
     if (!pick && !this.hover) return;
     this.hover = pick;
     this.paintOverlay();
+    this.live.textContent = pick && spoken ? this.describe(pick).map(([label, value]) => `${label} ${value}`).join(", ") : "";
+  }
+
+  /** The mark under the pointer: the bar that holds it, else the nearest point. @param {number} x @param {number} y @returns {Pick|null} */
+  pickNear(x, y) {
+    const pick = this.barAt(x, y) || this.pickAt(this.picks().grid.nearest(x, y, PICK_RADIUS));
+    return pick && this.inside(pick.px, Math.max(pick.py, this.plot.top)) ? pick : null;
+  }
+
+  /** @param {number} x @param {number} y @returns {Pick|null} */
+  barAt(x, y) {
+    for (let layer = this.places.length - 1; layer >= 0; layer--) {
+      const { px, py, boxes = [] } = this.places[layer] || {};
+      const row = boxes.findIndex((bar) => bar && x >= bar.x && x <= bar.x + bar.width && y >= bar.y && y <= bar.y + bar.height);
+      if (row >= 0 && px && py) return { layer, row, px: px[row], py: py[row] };
+    }
+    return null;
   }
 
   /** @param {Pick|null} pick */
   showTooltip(pick) {
     this.tooltip.hidden = !pick;
-    this.live.textContent = pick ? this.describe(pick).map(([label, value]) => `${label} ${value}`).join(", ") : "";
     if (!pick) return;
     this.tooltip.replaceChildren(...this.describe(pick).map(([label, value]) => this.tooltipLine(label, value)));
     const { offsetWidth: w, offsetHeight: h } = this.tooltip;
@@ -1046,7 +1207,8 @@ class Figure {
 
   /** @param {Pick|null} pick */
   select(pick) {
-    if (!pick) return;
+    window.clearTimeout(this.selecting);
+    if (!pick || !this.selectable(this.layers[pick.layer])) return;
     this.model.set("selection", { generation: this.model.get("generation") ?? 0, index: pick.row, layer: pick.layer });
     this.model.set("selected", pick.row);
     this.model.save_changes();
@@ -1066,17 +1228,15 @@ class Figure {
     if (this.blank || !this.x) return;
     const [x, y] = this.at(event);
     if (this.drag) return this.dragged(x, y);
-    const { grid } = this.picks();
-    const pick = this.pickAt(grid.nearest(x, y, PICK_RADIUS));
-    this.setHover(pick && this.inside(pick.px, pick.py) ? pick : null);
-    this.stage.classList.toggle("wb-pointing", Boolean(this.hover));
+    this.setHover(this.pickNear(x, y));
+    this.stage.classList.toggle("wb-pointing", Boolean(this.hover && this.selectable(this.layers[this.hover.layer])));
   }
 
   /** @param {PointerEvent} event */
   pointerPressed(event) {
     if (this.blank || event.button !== 0 || this.tools.contains(/** @type {Node} */ (event.target))) return;
     const [x, y] = this.at(event);
-    this.drag = { x, y, moved: false, from: this.view() };
+    this.drag = { x, y, moved: false, from: this.view(), box: event.shiftKey };
     try {
       this.stage.setPointerCapture(event.pointerId);
     } catch {
@@ -1090,9 +1250,43 @@ class Figure {
     if (!drag || (!drag.moved && Math.hypot(x - drag.x, y - drag.y) < 4)) return;
     drag.moved = true;
     this.setHover(null);
+    if (drag.box) return this.paintBox(drag.x, drag.y, x, y);
     const dx = ((x - drag.x) / (this.x.p1 - this.x.p0)) * (this.x.hi - this.x.lo);
     const dy = ((y - drag.y) / (this.y.p1 - this.y.p0)) * (this.y.hi - this.y.lo);
     this.zoom = { x: [drag.from.x[0] - dx, drag.from.x[1] - dx], y: [drag.from.y[0] - dy, drag.from.y[1] - dy] };
+    this.move();
+  }
+
+  /** The rectangle that Shift and a drag zoom to. @param {number} x0 @param {number} y0 @param {number} x1 @param {number} y1 */
+  paintBox(x0, y0, x1, y1) {
+    this.paintOverlay();
+    const ctx = this.top;
+    ctx.setLineDash([4, 3]);
+    ctx.lineWidth = 1.5;
+    ctx.strokeStyle = this.style.accent;
+    ctx.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  }
+
+  /** @param {number} x0 @param {number} y0 @param {number} x1 @param {number} y1 */
+  zoomToBox(x0, y0, x1, y1) {
+    if (Math.abs(x1 - x0) < 6 || Math.abs(y1 - y0) < 6) return this.paintOverlay();
+    /** @param {Scale} s @param {number} a @param {number} b @returns {[number, number]} */
+    const span = (s, a, b) => {
+      const ends = [a, b].map((px) => s.lo + ((px - s.p0) / (s.p1 - s.p0)) * (s.hi - s.lo));
+      return [Math.min(...ends), Math.max(...ends)];
+    };
+    this.zoom = { x: span(this.x, x0, x1), y: span(this.y, y0, y1) };
+    this.request();
+  }
+
+  /** Paint a moving view, and once more when it rests. */
+  move() {
+    this.moving = true;
+    window.clearTimeout(this.settling);
+    this.settling = window.setTimeout(() => {
+      this.moving = false;
+      this.request();
+    }, SETTLE_MS);
     this.request();
   }
 
@@ -1100,9 +1294,10 @@ class Figure {
   pointerReleased(event) {
     const drag = this.drag;
     this.drag = undefined;
-    if (!drag || drag.moved || this.blank) return;
     const [x, y] = this.at(event);
-    this.select(this.pickAt(this.picks().grid.nearest(x, y, PICK_RADIUS)));
+    if (drag?.moved && drag.box) this.zoomToBox(drag.x, drag.y, x, y);
+    if (!drag || drag.moved || this.blank) return;
+    this.select(this.pickNear(x, y));
   }
 
   /** The wheel zooms only a focused figure (or with Ctrl), so that the page still scrolls. @param {WheelEvent} event */
@@ -1114,7 +1309,7 @@ class Figure {
     this.zoomAt(event.deltaY > 0 ? 1.15 : 1 / 1.15, x, y);
   }
 
-  /** @returns {{x: [number, number], y: [number, number]}} */
+  /** @returns {View} */
   view() {
     return { x: [this.x.lo, this.x.hi], y: [this.y.lo, this.y.hi] };
   }
@@ -1131,7 +1326,7 @@ class Figure {
     };
     this.zoom = { x: around(this.x, fx), y: around(this.y, fy) };
     this.hover = null;
-    this.request();
+    this.move();
   }
 
   resetZoom() {
@@ -1161,7 +1356,7 @@ class Figure {
     const actions = {
       "+": () => this.zoomAt(0.7), "=": () => this.zoomAt(0.7), "-": () => this.zoomAt(1 / 0.7), 0: () => this.resetZoom(),
       Enter: () => this.select(this.hover), " ": () => this.select(this.hover),
-      Home: () => this.walkTo(0), End: () => this.walkTo(-1), Escape: () => this.setHover(null),
+      Home: () => this.walkTo(0), End: () => this.walkTo(-1), Escape: () => this.leave(),
     };
     return actions[event.key];
   }
@@ -1173,7 +1368,7 @@ class Figure {
     view[axis] = [view[axis][0] + shift, view[axis][1] + shift];
     this.zoom = view;
     this.hover = null;
-    this.request();
+    this.move();
   }
 
   /** Visible points in the order of one axis, sorted once a paint. @param {"x"|"y"} axis @returns {number[]} */
@@ -1193,7 +1388,14 @@ class Figure {
     if (!order.length) return;
     const now = order.indexOf(this.startIndex());
     const next = now < 0 ? (step > 0 ? 0 : order.length - 1) : Math.min(Math.max(now + step, 0), order.length - 1);
-    this.setHover(this.pickAt(order[next]));
+    this.choose(this.pickAt(order[next]));
+  }
+
+  /** The selection follows the keyboard, once it rests: a held key sends one, not dozens. @param {Pick|null} pick */
+  choose(pick) {
+    this.setHover(pick, true);
+    window.clearTimeout(this.selecting);
+    this.selecting = window.setTimeout(() => this.select(pick), SELECT_MS);
   }
 
   /** Where the keyboard stands: at the hovered point, else at the selected one. @returns {number} */
@@ -1206,11 +1408,17 @@ class Figure {
     return -1;
   }
 
+  /** Nothing is hovered, and nothing more will be selected. */
+  leave() {
+    window.clearTimeout(this.selecting);
+    this.setHover(null);
+  }
+
   /** @param {number} position */
   walkTo(position) {
     const order = this.ordered("x");
     const at = order.at(position);
-    if (at !== undefined) this.setHover(this.pickAt(at));
+    if (at !== undefined) this.choose(this.pickAt(at));
   }
 }
 

@@ -28,7 +28,7 @@ class LiveFigure(anywidget.AnyWidget):
     generation = traitlets.Int(0).tag(sync=True)
     selection = traitlets.Dict().tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)
-    theme = traitlets.Enum(["light", "dark"], "light").tag(sync=True)
+    theme = traitlets.Enum(["auto", "light", "dark"], "auto").tag(sync=True)
     height = traitlets.Int(320).tag(sync=True)
 
     def update(

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { GridIndex, decodeColumns, extent, formatNumber, logTicks, makeScale, niceTicks, padded } from "./widget.js";
+import { GridIndex, decodeColumns, extent, fitted, formatNumber, logTicks, makeScale, niceTicks, padded, stackedEnds } from "./widget.js";
 
 test("ticks are round, inside the range and evenly spaced", () => {
   assert.deepEqual(niceTicks(0, 1, 5), [0, 0.2, 0.4, 0.6000000000000001, 0.8, 1]);
@@ -77,4 +77,17 @@ test("numbers are short and carry a true minus", () => {
   assert.equal(formatNumber(NaN), "not a number");
   assert.equal(formatNumber(1234567), "1.23e6");
   assert.equal(formatNumber(-Infinity), "−∞");
+});
+
+test("stacked bars end at the sum of base and height, others at their height", () => {
+  assert.deepEqual([...stackedEnds([1, 2], [3, 4])], [4, 6]);
+  assert.deepEqual([...stackedEnds([], [3, 4])], [3, 4]);
+});
+
+test("a text is cut to the longest beginning that fits, between whole characters", () => {
+  const measure = (text) => Array.from(text).length;
+  assert.equal(fitted("margin", 6, measure), "margin");
+  assert.equal(fitted("reward margin", 6, measure), "rewar…");
+  assert.equal(fitted("🍂🍂🍂🍂", 3, measure), "🍂🍂…");
+  assert.equal(fitted("anything", 0, measure), "");
 });

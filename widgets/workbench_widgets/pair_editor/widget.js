@@ -5,18 +5,26 @@
  * The server sends only the rows in sight (`rows` from `offset`); the table asks for others with
  * `query`. Every change leaves as {seq, pair_id, field, value} or {seq, name, pair_ids}, one at a
  * time and never by row number; the next one waits until the server has acknowledged the last, so
- * none is lost when several are made in quick succession. Text reaches the page through
- * textContent and value only.
+ * none is lost when several are made in quick succession. A row may carry `was`, the earlier values
+ * of the fields that differ from it: its cells are marked, and the editor shows what changed. Text
+ * reaches the page through textContent and value only.
  */
 
-/** @typedef {{name: string, title?: string, kind?: "text"|"number"|"category"|"live", editable?: boolean, width?: number, options?: any[], help?: string}} Column */
-/** @typedef {Record<string, any> & {pair_id: string, offset?: number, truncated?: string[]}} Row */
-/** @typedef {{value: any, sent: any, seq: number, state: "typing"|"pending"|"settled"|"refused", error: string, timer: number}} Draft */
+/** @typedef {{name: string, title?: string, kind?: "text"|"number"|"category"|"live", editable?: boolean, width?: number, options?: any[], help?: string, unit?: string}} Column */
+/** @typedef {Record<string, any> & {pair_id: string, offset?: number, truncated?: string[], was?: Record<string, any>}} Row */
+/** @typedef {{value: any, sent: any, seq: number, state: "typing"|"pending"|"settled"|"refused", error: string, timer: number, arrivals: number}} Draft */
+/** @typedef {{kind: "same"|"gone"|"new", text: string}} Change */
+/** @typedef {{column: Column, control: any, message: HTMLElement, box: HTMLElement, diff: HTMLElement}} Field */
 /** @typedef {{trait: "edit"|"command", body: Record<string, any>}} Message */
 /** @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void, on(event: string, cb: () => void): void, off(event: string, cb: () => void): void}} Model */
 
 export const ROW_HEIGHT = 34;
 const OVERSCAN = 40;
+/** Rows beyond those in sight that are asked for before they are needed. */
+const AHEAD = 20;
+const ASK_MS = 40;
+const DIFF_WORDS = 400;
+const MOST_FILTERS = 8;
 const IDLE_MS = 600;
 const PATIENCE_MS = 8000;
 const CELL_CHARACTERS = 240;
@@ -25,9 +33,12 @@ const SHORTCUTS = [
   ["↑ ↓ ← →", "Move between rows and cells"],
   ["Home / End", "First or last pair"],
   ["Enter, F2", "Edit the cell"],
+  ["E", "Edit the pair in full; Esc comes back"],
   ["Esc", "Leave the cell unchanged; give up a refused value"],
   ["Ctrl+Enter", "Commit the text at once"],
-  ["Space", "Check or uncheck the pair"],
+  ["Space", "Check or uncheck the pair; with Shift, all since the last one"],
+  ["Ctrl+A", "Check all matching pairs, or none"],
+  ["O", "Sort by the column at the cursor"],
   ["S", "Swap the answers (all evidence changes side)"],
   ["F", "Flip the label (raters' shares stay)"],
   ["D", "Duplicate"],
@@ -99,11 +110,88 @@ export function nextSort(sort, name) {
   return sort[1] === "asc" ? [name, "desc"] : null;
 }
 
+/** What became of a text, word by word; without the words in common where both are long. @param {string} before @param {string} after @returns {Change[]} */
+export function wordDiff(before, after) {
+  const [a, b] = [before, after].map((text) => text.match(/\S+\s*|^\s+/g) || []);
+  let start = 0;
+  while (start < a.length && start < b.length && a[start] === b[start]) start++;
+  let end = 0;
+  while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end++;
+  const middle = alignedWords(a.slice(start, a.length - end), b.slice(start, b.length - end));
+  return joinedChanges([...same(a.slice(0, start)), ...middle, ...same(a.slice(a.length - end))]);
+}
+
+/** @param {string[]} words @returns {Change[]} */
+function same(words) {
+  return words.map((text) => ({ kind: "same", text }));
+}
+
+/** The longest common subsequence of two lists of words. @param {string[]} a @param {string[]} b @returns {Change[]} */
+function alignedWords(a, b) {
+  if (!a.length || !b.length || a.length > DIFF_WORDS || b.length > DIFF_WORDS) {
+    return [{ kind: "gone", text: a.join("") }, { kind: "new", text: b.join("") }];
+  }
+  const common = commonLengths(a, b);
+  /** @type {Change[]} */
+  const changes = [];
+  let [i, j] = [0, 0];
+  while (i < a.length || j < b.length) {
+    if (i < a.length && a[i] === b[j]) {
+      changes.push({ kind: "same", text: a[i++] });
+      j++;
+    } else if (j >= b.length || (i < a.length && common[i + 1][j] >= common[i][j + 1])) changes.push({ kind: "gone", text: a[i++] });
+    else changes.push({ kind: "new", text: b[j++] });
+  }
+  return changes;
+}
+
+/** Entry [i][j]: how many words a[i..] and b[j..] have in common, in order. @param {string[]} a @param {string[]} b @returns {Uint16Array[]} */
+function commonLengths(a, b) {
+  const table = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
+  for (let i = a.length - 1; i >= 0; i--) {
+    for (let j = b.length - 1; j >= 0; j--) {
+      table[i][j] = a[i] === b[j] ? table[i + 1][j + 1] + 1 : Math.max(table[i + 1][j], table[i][j + 1]);
+    }
+  }
+  return table;
+}
+
+/** @param {Change[]} changes @returns {Change[]} */
+function joinedChanges(changes) {
+  /** @type {Change[]} */
+  const joined = [];
+  for (const { kind, text } of changes) {
+    if (!text) continue;
+    const last = joined[joined.length - 1];
+    if (last && last.kind === kind) last.text += text;
+    else joined.push({ kind, text });
+  }
+  return joined;
+}
+
+/** @param {any} value @returns {string} */
+function plainText(value) {
+  return value === null || value === undefined ? "" : String(value);
+}
+
+/** @param {Column} column @returns {string} */
+function fullTitle(column) {
+  const title = column.title || column.name;
+  return column.unit ? `${title} (${column.unit})` : title;
+}
+
+/** "auto" follows JupyterLab's theme. @param {string} theme @returns {boolean} */
+function isDark(theme) {
+  return theme === "dark" || (theme === "auto" && document.body.dataset.jpThemeLight === "false");
+}
+
 /** @param {string} tag @param {string} [className] @param {Record<string, string>} [attributes] @param {string} [text] @returns {any} */
 function make(tag, className = "", attributes = {}, text = "") {
   const node = document.createElement(tag);
   if (className) node.className = className;
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  // JupyterLab leaves the keys alone that are pressed in such an element.
+  if ("tabindex" in attributes || /^(button|input|select)$/.test(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   if (text) node.textContent = text;
   return node;
 }
@@ -169,6 +257,8 @@ class Editor {
   constructor(model, el) {
     this.model = model;
     this.el = el;
+    this.id = `wb-${Math.random().toString(36).slice(2)}`;
+    this.arrivals = 0;
     /** @type {Map<string, Draft>} */
     this.drafts = new Map();
     /** @type {Map<number, HTMLElement>} */
@@ -213,12 +303,16 @@ class Editor {
     this.head = make("div", "wb-row wb-head", { role: "row" });
     this.spacer = make("div", "wb-spacer", { role: "rowgroup" });
     this.note = make("div", "wb-note", { role: "status" });
-    this.view = make("div", "wb-view", { role: "grid", tabindex: "0", "aria-label": "Preference pairs" });
-    this.view.append(this.head, this.spacer, this.note);
+    this.view = make("div", "wb-view", { role: "grid", tabindex: "0", "aria-label": "Preference pairs", "aria-multiselectable": "true" });
+    this.bubble = make("div", "wb-bubble", { role: "alert", id: `${this.id}-refusal` });
+    this.bubble.hidden = true;
+    this.view.append(this.head, this.spacer);
+    const table = make("div", "wb-table");
+    table.append(this.view, this.note, this.bubble);
     this.detail = make("section", "wb-detail", { "aria-label": "The selected pair" });
     this.help = this.buildHelp();
     const body = make("div", "wb-body");
-    body.append(this.view, this.detail);
+    body.append(table, this.detail);
     this.root.append(this.bar, body, this.help);
     this.el.append(this.root);
   }
@@ -227,6 +321,9 @@ class Editor {
     const bar = make("div", "wb-bar", { role: "toolbar", "aria-label": "Pairs" });
     this.search = make("input", "wb-search", { type: "search", placeholder: "Filter  ( / )", "aria-label": "Filter the pairs", spellcheck: "false" });
     this.search.addEventListener("input", () => this.searchTyped());
+    this.search.addEventListener("keydown", (/** @type {KeyboardEvent} */ e) => this.searchKey(e));
+    this.clear = make("button", "wb-button wb-clear", { type: "button" }, "Show all");
+    this.clear.addEventListener("click", () => this.clearFilters());
     this.filters = make("span", "wb-filters");
     this.count = make("span", "wb-count", { role: "status" });
     this.status = make("span", "wb-status", { role: "status" });
@@ -234,7 +331,7 @@ class Editor {
     const group = make("span", "wb-buttons");
     for (const action of ACTIONS) group.append(this.actionButton(action));
     group.append(this.helpButton());
-    bar.append(this.search, this.filters, this.count, this.status, group);
+    bar.append(this.search, this.filters, this.clear, this.count, this.status, group);
     return bar;
   }
 
@@ -291,12 +388,15 @@ class Editor {
     for (const [name, act] of this.watchers) this.model.on(`change:${name}`, act);
     this.sizes = new ResizeObserver(() => this.scrolled());
     this.sizes.observe(this.view);
+    this.themes = new MutationObserver(() => this.paintTheme());
+    this.themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
   }
 
   dispose() {
     this.flush();
     this.abort.abort();
     this.sizes?.disconnect();
+    this.themes?.disconnect();
     for (const [name, act] of this.watchers || []) this.model.off(`change:${name}`, act);
     cancelAnimationFrame(this.frame || 0);
     window.clearTimeout(this.asking);
@@ -324,11 +424,12 @@ class Editor {
       this.paintRows();
       this.paintDetail();
       this.paintStatus();
+      this.paintBubble();
     });
   }
 
   paintTheme() {
-    this.root.dataset.theme = this.model.get("theme") === "dark" ? "dark" : "light";
+    this.root.dataset.theme = isDark(this.model.get("theme")) ? "dark" : "light";
     this.root.style.height = `${Number(this.model.get("height")) || 620}px`;
   }
 
@@ -342,10 +443,11 @@ class Editor {
   paintHead() {
     this.root.style.setProperty("--wb-columns", this.template());
     const all = make("input", "wb-check", { type: "checkbox", "aria-label": "Check all matching pairs", title: "Check all matching pairs" });
-    all.addEventListener("change", () => this.send({ trait: "command", body: { name: all.checked ? "check_all" : "check_none", pair_ids: [] } }));
+    all.addEventListener("change", () => this.checkAll(all.checked));
     const corner = make("span", "wb-cell wb-corner", { role: "columnheader" });
     corner.append(all);
     this.all = all;
+    this.view.setAttribute("aria-colcount", String(this.columns.length + 1));
     this.head.replaceChildren(corner, ...this.columns.map((column) => this.headCell(column)));
   }
 
@@ -353,8 +455,8 @@ class Editor {
   headCell(column) {
     const sort = this.query.sort;
     const direction = sort && sort[0] === column.name ? sort[1] : "";
-    const cell = make("span", `wb-cell wb-${column.kind || "text"}`, { role: "columnheader", "aria-sort": direction === "asc" ? "ascending" : direction ? "descending" : "none" });
-    const button = make("button", "wb-sort", { type: "button", title: `${column.help ? `${column.help}. ` : ""}Click to sort` });
+    const cell = make("span", `wb-cell wb-${column.kind || "text"}`, { role: "columnheader", "aria-sort": direction === "asc" ? "ascending" : direction ? "descending" : "none", "aria-colindex": String(this.columns.indexOf(column) + 2) });
+    const button = make("button", "wb-sort", { type: "button", title: `${fullTitle(column)}${column.help ? `: ${column.help}` : ""}. Click to sort` });
     button.append(make("span", "wb-head-text", {}, column.title || column.name), make("span", "wb-arrow", { "aria-hidden": "true" }, direction === "asc" ? "▲" : direction ? "▼" : ""));
     button.addEventListener("click", () => this.sortBy(column.name));
     cell.append(button);
@@ -362,7 +464,7 @@ class Editor {
   }
 
   paintFilters() {
-    const listed = this.columns.filter((column) => column.kind === "category" && (column.options || []).length).slice(0, 4);
+    const listed = this.columns.filter((column) => column.kind === "category" && (column.options || []).length).slice(0, MOST_FILTERS);
     this.filters.replaceChildren(...listed.map((column) => this.filterSelect(column)));
   }
 
@@ -374,9 +476,11 @@ class Editor {
     options.forEach((option, i) => select.append(make("option", "", { value: String(i) }, String(option))));
     const at = options.indexOf(/** @type {any} */ (this.query.filters)[column.name]);
     select.value = at < 0 ? "" : String(at);
+    select.classList.toggle("wb-on", at >= 0);
     select.addEventListener("change", () => {
       const filters = { ...this.query.filters, [column.name]: options[Number(select.value)] };
       if (select.value === "") delete filters[column.name];
+      select.classList.toggle("wb-on", select.value !== "");
       this.restart({ filters });
     });
     return select;
@@ -420,7 +524,7 @@ class Editor {
       this.spacer.append(node);
     }
     if (this.cell && node.contains(this.cell.node)) return;
-    const key = row ? JSON.stringify([row.pair_id, this.columns.map((c) => oneLine(this.shownValue(row, c.name))), this.columns.map((c) => this.drafts.get(this.draftKey(row.pair_id, c.name))?.state)]) : "skeleton";
+    const key = row ? JSON.stringify([row.pair_id, this.columns.map((c) => oneLine(this.shownValue(row, c.name))), this.columns.map((c) => this.drafts.get(this.draftKey(row.pair_id, c.name))?.state), row.was]) : "skeleton";
     if (node.dataset.key !== key) this.fillRow(node, row);
     node.dataset.key = key;
     this.markRow(node, offset, row);
@@ -445,13 +549,20 @@ class Editor {
   bodyCell(column, index, row) {
     const value = this.shownValue(row, column.name);
     const numeric = column.kind === "number" || column.kind === "live";
-    const cell = make("span", `wb-cell wb-${column.kind || "text"}`, { role: "gridcell", "data-field": column.name, "data-column": String(index), dir: numeric ? "ltr" : "auto" });
+    const cell = make("span", `wb-cell wb-${column.kind || "text"}`, { role: "gridcell", "data-field": column.name, "data-column": String(index), "aria-colindex": String(index + 2), dir: numeric ? "ltr" : "auto" });
     cell.textContent = numeric ? numberText(value) : oneLine(value);
     if (column.kind === "live" && typeof value === "number" && value < 0) cell.classList.add("wb-negative");
     if (numeric && typeof value !== "number") cell.classList.add("wb-missing");
     const draft = this.drafts.get(this.draftKey(row.pair_id, column.name));
     if (draft && draft.state !== "settled") cell.classList.add(draft.state === "refused" ? "wb-refused" : "wb-pending");
-    if (draft?.error) cell.title = draft.error;
+    if (draft?.error) {
+      cell.title = draft.error;
+      cell.setAttribute("aria-invalid", "true");
+      cell.setAttribute("aria-errormessage", this.bubble.id);
+    } else if (row.was && column.name in row.was) {
+      cell.classList.add("wb-changed");
+      cell.title = `Changed. It was: ${oneLine(row.was[column.name]) || "empty"}`;
+    }
     return cell;
   }
 
@@ -464,6 +575,14 @@ class Editor {
     const check = /** @type {HTMLInputElement|null} */ (node.querySelector(".wb-check"));
     if (check) check.checked = this.checked.includes(row ? row.pair_id : "");
     node.querySelectorAll("[data-column]").forEach((cell, i) => cell.classList.toggle("wb-cursor", selected && i === this.cursor.column));
+    if (selected) this.markActive(node.querySelector(".wb-cursor"));
+  }
+
+  /** The grid keeps the focus; this is the cell that a screen reader takes for it. @param {Element|null} cell */
+  markActive(cell) {
+    if (!cell) return;
+    if (!cell.id) cell.id = `${this.id}-${(this.cellCount = (this.cellCount || 0) + 1)}`;
+    if (this.view.getAttribute("aria-activedescendant") !== cell.id) this.view.setAttribute("aria-activedescendant", cell.id);
   }
 
   paintNote() {
@@ -471,6 +590,7 @@ class Editor {
     const empty = matching === 0 && !this.model.get("busy");
     this.note.hidden = !empty;
     this.note.textContent = !empty ? "" : total ? "No pair matches the filter." : "No pairs yet. Press N for a new one, or import a file.";
+    this.clear.hidden = !this.query.text && !Object.keys(this.query.filters || {}).length;
     const text = matching === total ? `${total.toLocaleString("en")} pairs` : `${matching.toLocaleString("en")} of ${total.toLocaleString("en")} pairs`;
     const checked = this.checked.length ? ` · ${this.checked.length.toLocaleString("en")} checked` : "";
     if (this.count.textContent !== text + checked) this.count.textContent = text + checked;
@@ -480,21 +600,27 @@ class Editor {
 
   scrolled() {
     this.paintRows();
+    this.paintBubble();
     this.ask(false);
   }
 
-  /** Ask for the rows in sight, unless they are here. @param {boolean} now */
+  /** Ask for the rows in sight and near, unless they are here; while scrolling, every ASK_MS. @param {boolean} now */
   ask(now) {
-    window.clearTimeout(this.asking);
     const first = now || !this.asked;
-    this.asking = window.setTimeout(() => {
-      this.asked = true;
-      const range = this.range();
-      const { last, offset, limit } = range;
-      const loaded = this.loaded();
-      const missing = this.matching > 0 && (!loaded.has(range.first) || !loaded.has(last - 1));
-      if (first || missing) this.sendQuery({ offset, limit: Math.max(limit, 2 * OVERSCAN) });
-    }, first ? 0 : 30);
+    this.forced = this.forced || first;
+    if (this.asking && !first) return;
+    window.clearTimeout(this.asking);
+    this.asking = window.setTimeout(() => this.askNow(), first ? 0 : ASK_MS);
+  }
+
+  askNow() {
+    this.asking = 0;
+    const { first, last, offset, limit } = this.range();
+    const loaded = this.loaded();
+    const missing = this.matching > 0 && !(loaded.has(Math.max(0, first - AHEAD)) && loaded.has(Math.min(this.matching, last + AHEAD) - 1));
+    if (this.forced || missing) this.sendQuery({ offset, limit: Math.max(limit, 2 * OVERSCAN) });
+    this.forced = false;
+    this.asked = true;
   }
 
   /** Numbered, so that asking again for the same rows is still a change. @param {Record<string, any>} change */
@@ -510,6 +636,22 @@ class Editor {
     this.sendQuery({ ...change, offset: 0 });
   }
 
+  /** @param {KeyboardEvent} event */
+  searchKey(event) {
+    const away = event.key === "Enter" || event.key === "ArrowDown" || (event.key === "Escape" && !this.search.value);
+    if (!away) return;
+    event.preventDefault();
+    this.view.focus({ preventScroll: true });
+  }
+
+  clearFilters() {
+    window.clearTimeout(this.typing);
+    this.search.value = "";
+    this.restart({ text: "", filters: {} });
+    this.paintFilters();
+    this.search.focus();
+  }
+
   searchTyped() {
     window.clearTimeout(this.typing);
     this.typing = window.setTimeout(() => this.restart({ text: this.search.value }), 150);
@@ -523,6 +665,7 @@ class Editor {
   }
 
   rowsArrived() {
+    this.arrivals++;
     for (const [key, draft] of this.drafts) if (draft.state === "settled") this.drafts.delete(key);
     this.paintSoon();
   }
@@ -613,6 +756,8 @@ class Editor {
       Home: () => this.moveTo(0), End: () => this.moveTo(this.matching - 1),
       ArrowRight: () => this.moveColumn(1), ArrowLeft: () => this.moveColumn(-1),
       Enter: () => this.editCursor(), F2: () => this.editCursor(), " ": () => this.selected && this.check(this.selected, event.shiftKey),
+      Escape: () => this.giveUp(), e: () => this.focusDetail(""), E: () => this.focusDetail(""),
+      o: () => this.sortAtCursor(), O: () => this.sortAtCursor(),
     };
     const act = actions[event.key];
     if (!act) return;
@@ -623,6 +768,32 @@ class Editor {
   /** @param {number} step */
   moveColumn(step) {
     this.cursor.column = Math.max(0, Math.min(this.cursor.column + step, this.columns.length - 1));
+    this.revealColumn();
+    this.paintSoon();
+  }
+
+  revealColumn() {
+    const cell = /** @type {HTMLElement|undefined} */ (this.head.children[this.cursor.column + 1]);
+    if (!cell) return;
+    const [left, right] = [cell.offsetLeft, cell.offsetLeft + cell.offsetWidth];
+    if (left < this.view.scrollLeft) this.view.scrollLeft = left;
+    else if (right > this.view.scrollLeft + this.view.clientWidth) this.view.scrollLeft = right - this.view.clientWidth;
+  }
+
+  sortAtCursor() {
+    const column = this.columns[this.cursor.column];
+    if (!column) return;
+    this.sortBy(column.name);
+    this.view.focus({ preventScroll: true });
+  }
+
+  /** Forget a refused value: the one at the cursor, else the last one. */
+  giveUp() {
+    const refused = [...this.drafts].filter(([, draft]) => draft.state === "refused").map(([key]) => key);
+    const here = this.draftKey(this.selected, this.columns[this.cursor.column]?.name || "");
+    const key = refused.includes(here) ? here : refused[refused.length - 1];
+    if (key) this.drafts.delete(key);
+    this.refusal = "";
     this.paintSoon();
   }
 
@@ -634,6 +805,7 @@ class Editor {
     const key = event.key.toLowerCase();
     const name = control ? { z: event.shiftKey ? "redo" : "undo", y: "redo" }[key] : { s: "swap", f: "flip", d: "duplicate", n: "add", delete: "delete" }[key];
     if (name) this.command(name);
+    else if (control && key === "a") this.checkAll(!this.all.checked);
     else if (control) return;
     else if (key === "/") this.search.focus();
     else if (key === "?") this.toggleHelp();
@@ -660,6 +832,11 @@ class Editor {
     this.send({ trait: "command", body: { name, pair_ids: name === "undo" || name === "redo" ? [] : [...targets] } });
   }
 
+  /** Only the server knows all the pairs that match. @param {boolean} every */
+  checkAll(every) {
+    this.send({ trait: "command", body: { name: every ? "check_all" : "check_none", pair_ids: [] } });
+  }
+
   /** @param {string} pair @param {string} field */
   draftKey(pair, field) {
     return JSON.stringify([pair, field]);
@@ -677,7 +854,7 @@ class Editor {
     const old = this.drafts.get(key);
     if (old) window.clearTimeout(old.timer);
     /** @type {Draft} */
-    const draft = { value, sent: old?.sent, seq: old?.seq || 0, state: error ? "refused" : "typing", error, timer: 0 };
+    const draft = { value, sent: old?.sent, seq: old?.seq || 0, state: error ? "refused" : "typing", error, timer: 0, arrivals: 0 };
     if (!error) draft.timer = window.setTimeout(() => this.commit(pair, column), IDLE_MS);
     this.drafts.set(key, draft);
     this.paintSoon();
@@ -690,6 +867,7 @@ class Editor {
     window.clearTimeout(draft.timer);
     draft.sent = draft.value;
     draft.state = "pending";
+    draft.arrivals = this.arrivals;
     draft.seq = this.send({ trait: "edit", body: { pair_id: pair, field: column.name, value: draft.value } });
     this.paintSoon();
   }
@@ -707,9 +885,11 @@ class Editor {
   settle() {
     const seq = Number(this.model.get("acknowledged")) || 0;
     const refused = this.model.get("rejected_edit") || {};
-    for (const draft of this.drafts.values()) {
+    for (const [key, draft] of this.drafts) {
       if (draft.state !== "pending" || draft.seq > seq) continue;
       draft.state = refused.seq === draft.seq ? "refused" : "settled";
+      // Rows that came since hold the value as the server took it.
+      if (draft.state === "settled" && this.arrivals > draft.arrivals) this.drafts.delete(key);
       draft.error = refused.seq === draft.seq ? String(refused.message || "The server refused this edit") : "";
     }
     this.refusal = refused.seq === seq ? String(refused.message || "") : "";
@@ -721,12 +901,36 @@ class Editor {
     const waiting = this.outbox.queue.length;
     const text = this.outbox.late ? "Not saved: the server does not answer" : this.refusal ? this.refusal : waiting ? "Saving…" : this.model.get("busy") ? "Working…" : "";
     if (this.status.textContent !== text) this.status.textContent = text;
+    this.status.title = text;
     this.status.classList.toggle("wb-bad", Boolean(this.outbox.late || this.refusal));
     const usable = Boolean(this.selected || this.checked.length);
     for (const [name, , , , needs] of ACTIONS) this.buttons.get(name).disabled = needs && !usable;
     this.buttons.get("undo").disabled = !this.model.get("can_undo");
     this.buttons.get("redo").disabled = !this.model.get("can_redo");
     this.view.setAttribute("aria-busy", String(Boolean(this.model.get("busy"))));
+  }
+
+  /** The last refusal, at its cell. */
+  paintBubble() {
+    const refused = [...this.drafts].filter(([, draft]) => draft.state === "refused").pop();
+    const cell = refused && !this.cell ? this.cellOf(...JSON.parse(refused[0])) : null;
+    this.bubble.hidden = !cell;
+    if (!cell || !refused) return;
+    const text = `${refused[1].error}. Enter goes on editing, Esc gives it up.`.replace("..", ".");
+    if (this.bubble.textContent !== text) this.bubble.textContent = text;
+    const [outer, inner] = [this.view.getBoundingClientRect(), cell.getBoundingClientRect()];
+    const below = inner.bottom + this.bubble.offsetHeight + 6 < outer.bottom;
+    const left = Math.min(inner.left - outer.left, outer.width - this.bubble.offsetWidth - 20);
+    this.bubble.style.left = `${Math.max(4, left)}px`;
+    this.bubble.style.top = `${(below ? inner.bottom + 4 : inner.top - this.bubble.offsetHeight - 4) - outer.top}px`;
+    this.bubble.hidden = inner.top < outer.top || inner.bottom > outer.bottom;
+  }
+
+  /** The cell of a pair's field, where it is on the page. @param {string} pair @param {string} field @returns {HTMLElement|null} */
+  cellOf(pair, field) {
+    const index = this.columns.findIndex((column) => column.name === field);
+    const node = [...this.pool.values()].find((each) => each.dataset.pair === pair);
+    return node ? node.querySelector(`[data-column="${index}"]`) : null;
   }
 
   /* -- editing in the table */
@@ -760,6 +964,7 @@ class Editor {
     control.addEventListener("blur", () => this.closeCell(true));
     control.focus();
     if (control.select) control.select();
+    this.paintBubble();
   }
 
   /** @param {KeyboardEvent} event */
@@ -777,7 +982,11 @@ class Editor {
   closeAndMove(step) {
     this.closeCell(true);
     this.view.focus({ preventScroll: true });
-    this.moveColumn(step);
+    const next = this.cursor.column + step;
+    if (next >= 0 && next < this.columns.length) return this.moveColumn(step);
+    this.cursor.column = step > 0 ? 0 : this.columns.length - 1;
+    this.moveTo(this.cursor.offset + step);
+    this.revealColumn();
   }
 
   /** @param {boolean} keep */
@@ -794,6 +1003,7 @@ class Editor {
     }
     this.paintRows();
     this.paintDetail();
+    this.paintBubble();
   }
 
   /** The control for a column's values. @param {Column} column @param {any} value @returns {any} */
@@ -837,7 +1047,7 @@ class Editor {
 
   /** @param {Row|null} row */
   buildDetail(row) {
-    /** @type {{column: Column, control: any, message: HTMLElement, box: HTMLElement}[]} */
+    /** @type {Field[]} */
     this.fields = [];
     if (!row) {
       this.detail.replaceChildren(make("p", "wb-hint", {}, "Select a pair to read and edit it in full."));
@@ -853,15 +1063,17 @@ class Editor {
 
   /** @param {Column} column @param {Row} row */
   buildField(column, row) {
-    const box = make("label", `wb-field wb-field-${column.kind || "text"}`);
-    const control = column.editable ? this.control(column, "") : make("output", "wb-output", { dir: "auto" });
+    const box = make("div", `wb-field wb-field-${column.kind || "text"}`);
+    const control = column.editable ? this.control(column, "") : make("output", "wb-output", { dir: "auto", "aria-label": fullTitle(column) });
     const message = make("span", "wb-message", { role: "status" });
     const head = make("span", "wb-field-head");
-    head.append(make("span", "wb-field-name", {}, column.title || column.name), message);
-    box.append(head, control);
+    const diff = make("div", "wb-diff");
+    control.id = `${this.id}-field-${this.columns.indexOf(column)}`;
+    head.append(make("label", "wb-field-name", { for: control.id }, fullTitle(column)), message);
+    box.append(head, control, diff);
     control.dataset.field = column.name;
     if (column.editable) this.wireField(column, control, row.pair_id);
-    /** @type {any[]} */ (this.fields).push({ column, control, message, box });
+    /** @type {any[]} */ (this.fields).push({ column, control, message, box, diff });
     return box;
   }
 
@@ -890,31 +1102,70 @@ class Editor {
     this.paintSoon();
   }
 
-  /** Never overwrites what is being typed: a draft is what is shown. @param {{column: Column, control: any, message: HTMLElement, box: HTMLElement}} field @param {Row} row */
-  refreshField({ column, control, message, box }, row) {
+  /** Never overwrites what is being typed: a draft is what is shown. @param {Field} field @param {Row} row */
+  refreshField({ column, control, message, box, diff }, row) {
     const draft = this.drafts.get(this.draftKey(row.pair_id, column.name));
     const partial = (row.truncated || []).includes(column.name);
     const value = draft ? draft.value : row[column.name];
     const text = value === null || value === undefined ? "" : String(value);
     if (!column.editable) control.textContent = column.kind === "text" ? text.replace(/\0/g, "␀") : numberOrText(column, value);
-    else if (control.value !== text && !(draft && draft.state !== "settled")) this.setControl(column, control, text);
+    else if (control.value !== text && !(draft && draft.state !== "settled" && this.focused() === control)) this.setControl(column, control, text);
     if (column.editable) control.disabled = partial;
     message.textContent = draft?.error || (partial ? "Loading the whole text…" : draft && draft.state === "pending" ? "saving…" : draft && draft.state === "typing" ? "not sent yet" : "");
     box.classList.toggle("wb-bad", Boolean(draft?.error));
+    control.setAttribute("aria-invalid", String(Boolean(draft?.error)));
+    this.paintDiff(diff, column, row, value);
+  }
+
+  /** @returns {Element|null} */
+  focused() {
+    return /** @type {Document|ShadowRoot} */ (this.root.getRootNode()).activeElement;
+  }
+
+  /** What the field was, and how to have it back. @param {HTMLElement} node @param {Column} column @param {Row} row @param {any} value */
+  paintDiff(node, column, row, value) {
+    const was = row.was && column.name in row.was ? row.was[column.name] : value;
+    const [before, after] = [plainText(was), plainText(value)];
+    const key = before === after ? "" : `${before}\u0000${after}`;
+    if (node.dataset.key === key) return;
+    node.dataset.key = key;
+    if (!key) return node.replaceChildren();
+    const text = make("bdi", "wb-diff-text", { role: "group", "aria-label": `Changed; it was ${oneLine(was) || "empty"}` });
+    text.append(...this.diffParts(column, before, after));
+    const button = make("button", "wb-button wb-back", { type: "button", title: "Put the earlier value back" }, "Put back");
+    button.addEventListener("click", () => this.putBack(row.pair_id, column, was));
+    node.replaceChildren(text, ...(column.editable ? [button] : []));
+  }
+
+  /** @param {Column} column @param {string} before @param {string} after @returns {HTMLElement[]} */
+  diffParts(column, before, after) {
+    const short = (column.kind || "text") !== "text";
+    /** @type {Change[]} */
+    const changes = short ? [{ kind: "gone", text: before || "empty" }, { kind: "new", text: after || "empty" }] : wordDiff(before, after);
+    const tags = { same: "span", gone: "del", new: "ins" };
+    return changes.map(({ kind, text }) => make(tags[kind], "", {}, text.length > 2000 ? `${text.slice(0, 2000)}…` : text));
+  }
+
+  /** @param {string} pair @param {Column} column @param {any} was */
+  putBack(pair, column, was) {
+    this.type(pair, column, was ?? (column.kind === "text" || !column.kind ? "" : null));
+    this.commit(pair, column);
+    this.focusDetail(column.name);
   }
 
   /** @param {Column} column @param {any} control @param {string} text */
   setControl(column, control, text) {
     if (control.tagName === "SELECT" && ![...control.options].some((o) => o.value === text)) control.append(make("option", "", { value: text }, text));
     const [start, end] = [control.selectionStart, control.selectionEnd];
-    const root = /** @type {Document|ShadowRoot} */ (this.root.getRootNode());
     control.value = text;
-    if (root.activeElement === control && control.setSelectionRange) control.setSelectionRange(Math.min(start, text.length), Math.min(end, text.length));
+    if (this.focused() === control && control.setSelectionRange) control.setSelectionRange(Math.min(start, text.length), Math.min(end, text.length));
   }
 
-  /** @param {string} name */
+  /** The named field, or the one of the cursor's column; the first that can be edited else. @param {string} name */
   focusDetail(name) {
-    (this.fields || []).find((field) => field.column.name === name)?.control.focus();
+    const editable = (this.fields || []).filter((field) => field.column.editable);
+    const wanted = name || this.columns[this.cursor.column]?.name;
+    (editable.find((field) => field.column.name === wanted) || editable[0])?.control.focus();
   }
 }
 

@@ -16,7 +16,10 @@ class PairEditor(anywidget.AnyWidget):
     """A table of preference pairs that edits by pair id, with an editor of the selected pair.
 
     The reader writes `query` (which rows to show), `edit`, `command`, `selected` and `checked`;
-    the program answers with `rows`, `total`, `matching` and `acknowledge`.
+    the program answers with `rows`, `total`, `matching` and `acknowledge`. A row is {pair_id,
+    offset, <field>: value}; `truncated` names fields that it holds in part (they are edited in
+    full, from `detail`), `was` the earlier values of fields that have changed. A column is {name,
+    title, kind, editable, width, options, help, unit}; those with options can be filtered.
     """
 
     _esm = _HERE / "widget.js"
@@ -38,7 +41,7 @@ class PairEditor(anywidget.AnyWidget):
     can_undo = traitlets.Bool(False).tag(sync=True)
     can_redo = traitlets.Bool(False).tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
-    theme = traitlets.Enum(["light", "dark"], "light").tag(sync=True)
+    theme = traitlets.Enum(["auto", "light", "dark"], "auto").tag(sync=True)
     height = traitlets.Int(620).tag(sync=True)
 
     def acknowledge(self, seq: int, refused: str = "") -> None:

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Outbox, ROW_HEIGHT, nextSort, numberText, oneLine, parseValue, visibleRange } from "./widget.js";
+import { Outbox, ROW_HEIGHT, nextSort, numberText, oneLine, parseValue, visibleRange, wordDiff } from "./widget.js";
 
 globalThis.window = globalThis;
 
@@ -64,4 +64,29 @@ test("long and odd texts fit one line", () => {
   assert.equal(oneLine(null), "");
   assert.equal(numberText(-0.5), "−0.500");
   assert.equal(numberText(null), "–");
+});
+
+test("a diff names the words that went and came, and spells both texts", () => {
+  assert.deepEqual(wordDiff("I can not help you", "I can help you now"), [
+    { kind: "same", text: "I can " },
+    { kind: "gone", text: "not " },
+    { kind: "same", text: "help " },
+    { kind: "gone", text: "you" },
+    { kind: "new", text: "you now" },
+  ]);
+  assert.deepEqual(wordDiff("same", "same"), [{ kind: "same", text: "same" }]);
+  assert.deepEqual(wordDiff("", "new"), [{ kind: "new", text: "new" }]);
+  let seed = 7;
+  const words = () => Array.from({ length: 12 }, () => "abc "[(seed = (seed * 16807) % 2147483647) % 4]).join(" ");
+  for (let k = 0; k < 200; k++) {
+    const [before, after] = [words(), words()];
+    const spelled = (kind) => wordDiff(before, after).filter((each) => each.kind === "same" || each.kind === kind).map((each) => each.text).join("");
+    assert.equal(spelled("gone"), before);
+    assert.equal(spelled("new"), after);
+  }
+});
+
+test("two long and quite different texts are set side by side, not aligned word by word", () => {
+  const [before, after] = ["a ".repeat(100_000), "b ".repeat(100_000)];
+  assert.deepEqual(wordDiff(before, after).map((each) => each.kind), ["gone", "new"]);
 });

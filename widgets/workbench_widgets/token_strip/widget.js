@@ -12,10 +12,14 @@
 
 const NEGATIVE = { light: [213, 94, 0], dark: [232, 130, 50] };
 const POSITIVE = { light: [0, 114, 178], dark: [70, 160, 225] };
+/** Longer texts are cut on the page (and it says so): ten thousand boxes stay quick. */
+const MOST_TOKENS = 5000;
+const TOKEN_CHARACTERS = 200;
 
 /** Spaces, line ends and control characters as visible signs. @param {string} token @returns {string} */
 export function visibleToken(token) {
-  const shown = token
+  const cut = token.length > TOKEN_CHARACTERS ? `${token.slice(0, TOKEN_CHARACTERS)}…` : token;
+  const shown = cut
     .replace(/\r\n|\n|\r/g, "↵")
     .replace(/\t/g, "⇥")
     .replace(/^ +| +$/g, (run) => "·".repeat(run.length))
@@ -58,8 +62,15 @@ function make(tag, className = "", attributes = {}, text = "") {
   const node = document.createElement(tag);
   if (className) node.className = className;
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  // JupyterLab leaves the keys alone that are pressed in such an element.
+  if ("tabindex" in attributes || /^(button|input|select)$/.test(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   if (text) node.textContent = text;
   return node;
+}
+
+/** "auto" follows JupyterLab's theme. @param {string} theme @returns {boolean} */
+function isDark(theme) {
+  return theme === "dark" || (theme === "auto" && document.body.dataset.jpThemeLight === "false");
 }
 
 class Strips {
@@ -92,10 +103,13 @@ class Strips {
     this.remark = () => this.mark();
     for (const name of ["rows", "scale", "theme"]) this.model.on(`change:${name}`, this.repaint);
     this.model.on("change:selected", this.remark);
+    this.themes = new MutationObserver(this.repaint);
+    this.themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
   }
 
   dispose() {
     this.abort?.abort();
+    this.themes?.disconnect();
     cancelAnimationFrame(this.frame || 0);
     for (const name of ["rows", "scale", "theme"]) this.model.off(`change:${name}`, /** @type {() => void} */ (this.repaint));
     this.model.off("change:selected", /** @type {() => void} */ (this.remark));
@@ -116,7 +130,7 @@ class Strips {
   }
 
   paint() {
-    this.dark = this.model.get("theme") === "dark";
+    this.dark = isDark(this.model.get("theme"));
     this.root.dataset.theme = this.dark ? "dark" : "light";
     this.scale = commonScale(Number(this.model.get("scale")) || 0, this.strips);
     this.show(null);
@@ -134,8 +148,16 @@ class Strips {
     bar.style.background = `linear-gradient(90deg, ${steps.join(",")})`;
     const low = make("span", "wb-scale-end", {}, signed(-(this.scale || 1)));
     const high = make("span", "wb-scale-end", {}, `${signed(this.scale || 1)}${unit ? ` ${unit}` : ""}`);
-    this.legend.replaceChildren(low, bar, high, make("span", "wb-scale-note", {}, "bar under = lowers, bar over = raises"));
+    this.legend.replaceChildren(low, bar, high, make("span", "wb-scale-note", {}, this.key()));
     this.legend.hidden = this.strips.length === 0;
+  }
+
+  /** What the marks of the tokens on show mean. @returns {string} */
+  key() {
+    const prompt = this.strips.some((strip) => (strip.kinds || []).includes("prompt"));
+    const unscored = this.strips.some((strip) => (strip.tokens || []).some((_, i) => typeof strip.scores?.[i] !== "number"));
+    const parts = ["bar under = lowers, bar over = raises", prompt ? "dotted = prompt" : "", unscored ? "hatched = no score" : ""];
+    return parts.filter(Boolean).join(" · ");
   }
 
   /** @param {Strip} strip @param {number} row */
@@ -145,10 +167,16 @@ class Strips {
     head.append(make("bdi", "wb-strip-title", {}, strip.title || ""));
     if (typeof strip.total === "number") head.append(make("span", "wb-strip-total", {}, `${signed(strip.total)}${strip.unit ? ` ${strip.unit}` : ""}`));
     const list = make("div", "wb-tokens", { role: "listbox", "aria-label": `Tokens of ${strip.title || "the text"}`, "aria-orientation": "horizontal", dir: "auto" });
-    (strip.tokens || []).forEach((token, index) => list.append(...this.tokenNodes(strip, row, token, index)));
-    if (!list.firstChild) list.append(make("span", "wb-empty", {}, "No tokens"));
-    section.append(head, list);
+    const tokens = strip.tokens || [];
+    tokens.slice(0, MOST_TOKENS).forEach((token, index) => list.append(...this.tokenNodes(strip, row, token, index)));
+    section.append(head, list, ...this.notes(tokens.length));
     return section;
+  }
+
+  /** What the reader must know about the number of tokens. @param {number} count @returns {HTMLElement[]} */
+  notes(count) {
+    if (count > MOST_TOKENS) return [make("p", "wb-empty", {}, `The first ${MOST_TOKENS.toLocaleString("en")} of ${count.toLocaleString("en")} tokens.`)];
+    return count ? [] : [make("p", "wb-empty", {}, "No tokens")];
   }
 
   /** A token, and a line break after one that ends a line. @param {Strip} strip @param {number} row @param {string} token @param {number} index @returns {HTMLElement[]} */
@@ -156,7 +184,8 @@ class Strips {
     const score = (strip.scores || [])[index];
     const part = share(score, this.scale || 1);
     const prompt = (strip.kinds || [])[index] === "prompt";
-    const node = make("span", `wb-token${prompt ? " wb-prompt" : ""}`, { role: "option", tabindex: "-1", "data-row": String(row), "data-index": String(index), "aria-label": `${visibleToken(token)} ${signed(score)}` });
+    const scored = typeof score === "number" && !Number.isNaN(score);
+    const node = make("span", `wb-token${prompt ? " wb-prompt" : ""}${scored ? "" : " wb-unscored"}`, { role: "option", tabindex: "-1", "data-row": String(row), "data-index": String(index), "aria-label": `${visibleToken(token)} ${signed(score)}` });
     node.textContent = visibleToken(token);
     node.style.background = part ? background(part, Boolean(this.dark)) : "";
     if (Math.abs(part) >= 0.04) node.append(this.signBar(part));
@@ -244,7 +273,7 @@ class Strips {
   destination(node, key) {
     const [row, index] = [Number(node.dataset.row), Number(node.dataset.index)];
     const forward = getComputedStyle(/** @type {Element} */ (node.parentElement)).direction === "rtl" ? -1 : 1;
-    const last = (this.strips[row]?.tokens || []).length - 1;
+    const last = this.shownTokens(row) - 1;
     /** @type {Record<string, [number, number]>} */
     const moves = {
       ArrowRight: [row, index + forward], ArrowLeft: [row, index - forward], Home: [row, 0], End: [row, last],
@@ -254,9 +283,14 @@ class Strips {
     return moves[key] ? this.nodeAt(...moves[key]) : undefined;
   }
 
+  /** @param {number} row @returns {number} */
+  shownTokens(row) {
+    return Math.min((this.strips[row]?.tokens || []).length, MOST_TOKENS);
+  }
+
   /** @param {number} row @param {number} index @returns {number} */
   clamp(row, index) {
-    return Math.max(0, Math.min(index, (this.strips[row]?.tokens || []).length - 1));
+    return Math.max(0, Math.min(index, this.shownTokens(row) - 1));
   }
 }
 

@@ -21,4 +21,4 @@ class TokenStrip(anywidget.AnyWidget):
     rows = traitlets.List(traitlets.Dict()).tag(sync=True)
     scale = traitlets.Float(0.0).tag(sync=True)
     selected = traitlets.Dict().tag(sync=True)
-    theme = traitlets.Enum(["light", "dark"], "light").tag(sync=True)
+    theme = traitlets.Enum(["auto", "light", "dark"], "auto").tag(sync=True)

@@ -10,6 +10,7 @@ test("white space and control characters are visible", () => {
   assert.equal(visibleToken(""), "∅");
   assert.equal(visibleToken(" "), "·");
   assert.equal(visibleToken("تعلم"), "تعلم");
+  assert.ok(visibleToken("x".repeat(1_000_000)).length < 300);
 });
 
 test("scores carry their sign", () => {
