@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import runpy
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tiny_models import save_model, save_tokenizer
 
 from workbench.app import cli, report
 from workbench.app import doctor as doctor_module
@@ -21,7 +21,6 @@ from workbench.data.formats import read_pairs
 from workbench.defaults import DEFAULT_POLICY, DEFAULT_REFERENCE
 from workbench.errors import DataError
 
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "scoring" / "conftest.py"))
 COMMANDS = ("serve", "score", "export", "models", "data", "doctor")
 ROWS: list[dict[str, Any]] = [
     {"pair_id": "a", "prompt": "which is better", "chosen": "the cat", "rejected": "the dog"},
@@ -37,8 +36,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Two tiny model folders with one tokenizer."""
     folders = [tmp_path_factory.mktemp("model") for _ in range(2)]
     for seed, folder in enumerate(folders):
-        TINY["save_tokenizer"](folder)
-        TINY["save_model"](folder, seed=seed)
+        save_tokenizer(folder)
+        save_model(folder, seed=seed)
     return str(folders[0]), str(folders[1])
 
 
@@ -378,8 +377,8 @@ def test_models_with_different_tokenizers_are_refused(
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    TINY["save_tokenizer"](other, merges=20)
-    TINY["save_model"](other, vocabulary=279)
+    save_tokenizer(other, merges=20)
+    save_model(other, vocabulary=279)
     code, out, err = run("score", rows, "--policy", str(other), "--reference", tiny[0], "--json")
     assert (code, out) == (1, "")
     assert "different tokenizers" in err
@@ -414,8 +413,8 @@ def test_unsafe_model_folders_are_refused(
 ) -> None:
     folder = tmp_path / "unsafe"
     folder.mkdir()
-    TINY["save_tokenizer"](folder)
-    TINY["save_model"](folder)
+    save_tokenizer(folder)
+    save_model(folder)
     spoil(folder)
     code, out, err = run("score", rows, "--policy", str(folder), "--reference", str(folder))
     assert (code, out) == (1, "")
