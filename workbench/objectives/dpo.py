@@ -1,10 +1,12 @@
-"""Direct preference optimisation (Rafailov et al., arXiv 2305.18290, Eq. 7) and DPO^gamma."""
-
-import math
+"""Direct preference optimisation (Rafailov et al., arXiv 2305.18290) and its nearest relatives."""
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
+
+from workbench.metrics.checks import check_positive
+from workbench.objectives.checks import check_label_smoothing
+from workbench.objectives.logps import PairLogps
 
 
 def sigmoid_loss(
@@ -26,8 +28,7 @@ def sigmoid_loss(
     Raises:
         ValueError: beta is not positive.
     """
-    if not 0 < beta < math.inf:
-        raise ValueError(f"beta is {beta}; give a number above 0, for example 0.1.")
+    check_positive(beta, "beta")
     return softplus(-beta * (policy_log_ratio + gamma * reference_log_ratio), threshold=50)
 
 
@@ -38,7 +39,61 @@ def dpo_loss(
     reference_rejected: Float[Tensor, " n"],
     beta: float,
 ) -> Float[Tensor, " n"]:
-    """DPO's loss of each pair from four summed log-probabilities."""
+    """DPO's loss (Eq. 7) of each pair from four summed log-probabilities."""
     return sigmoid_loss(
         policy_chosen - policy_rejected, reference_rejected - reference_chosen, beta
     )
+
+
+def dpo_gamma_loss(logps: PairLogps, beta: float, gamma: float = 1.0) -> Float[Tensor, " pairs"]:
+    """DPO^gamma: -log sigmoid(beta (m + gamma c)), Chen et al. (arXiv 2405.19534, Eq. 4).
+
+    gamma = 1 is DPO, gamma = 0 the preference part of CPO.
+    """
+    return sigmoid_loss(logps.policy_log_ratio, logps.reference_log_ratio, beta, gamma)
+
+
+def smoothed_sigmoid_loss(
+    logit: Float[Tensor, " n"], label_smoothing: float
+) -> Float[Tensor, " n"]:
+    """-(1 - eps) log sigmoid(z) - eps log sigmoid(-z): labels are wrong with probability eps.
+
+    Raises:
+        ValueError: eps is outside [0, 0.5).
+    """
+    check_label_smoothing(label_smoothing)
+    return -(1 - label_smoothing) * logsigmoid(logit) - label_smoothing * logsigmoid(-logit)
+
+
+def conservative_dpo_loss(
+    logps: PairLogps, beta: float, label_smoothing: float
+) -> Float[Tensor, " pairs"]:
+    """cDPO: smoothed labels, least at beta d = logit(1 - eps).
+
+    Mitchell (2023), "A note on DPO with noisy preferences and relationship to IPO".
+    """
+    check_positive(beta, "beta")
+    return smoothed_sigmoid_loss(beta * logps.margin, label_smoothing)
+
+
+def robust_dpo_loss(
+    logps: PairLogps, beta: float, label_smoothing: float
+) -> Float[Tensor, " pairs"]:
+    """[-(1 - eps) log sigmoid(beta d) + eps log sigmoid(-beta d)] / (1 - 2 eps).
+
+    Chowdhury et al. (arXiv 2403.00409): under labels flipped with probability eps its mean is
+    DPO's loss under the true labels. Negative at times, and not bounded below.
+    """
+    check_positive(beta, "beta")
+    check_label_smoothing(label_smoothing)
+    z, eps = beta * logps.margin, label_smoothing
+    return (eps * logsigmoid(-z) - (1 - eps) * logsigmoid(z)) / (1 - 2 * eps)
+
+
+def length_normalised_dpo_loss(logps: PairLogps, beta: float) -> Float[Tensor, " pairs"]:
+    """-log sigmoid(beta (a / n_w - r / n_l)), as Tülu 3 trains (arXiv 2411.15124).
+
+    TRL calls it `sigmoid_norm`. Lengths differ less than sums, so beta is larger than DPO's.
+    """
+    check_positive(beta, "beta")
+    return -logsigmoid(beta * logps.margin_per_token)
