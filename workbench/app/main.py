@@ -15,7 +15,7 @@ from workbench.app.browser import Connection, Downloads, Shortcuts
 from workbench.app.controls import Controls, DataControls, ModelControls, StateControls
 from workbench.app.opening import Opener
 from workbench.app.pages import Page
-from workbench.app.panes import SummaryStrip, table_html, table_pane, text
+from workbench.app.panes import SummaryStrip, Warnings, table_html, table_pane, text
 from workbench.app.server import ServerOptions, address_of, make_server
 from workbench.app.state import PAGES, PageState
 from workbench.app.theme import theme_config
@@ -47,6 +47,7 @@ class App:
 
     def __init__(self, workspace: Workspace, session: Session, query: dict[str, str]) -> None:
         self._workspace = workspace
+        self._ready = False
         self.state = PageState(session)
         self.state.read_query(query)
         if not self.state.settings.attributes:
@@ -55,6 +56,7 @@ class App:
         self._opener = Opener(workspace, session, _go)
         self._pages = _pages(self.state, self._opener.take)
         self._strip = SummaryStrip(self.state)
+        self._warnings = Warnings(self.state)
         self._controls = Controls(self.state)
         self._data = DataControls(self.state, self._opener)
         self._models = ModelControls(self.state, self._use_models)
@@ -80,7 +82,14 @@ class App:
             title=TITLE,
             sidebar=[*self._data.view, *self._models.view, *self._controls.view, *self._file.view],
             sidebar_width=310,
-            main=[self._notice.view, self._activity.view, self._strip.view, self._tabs, *hidden],
+            main=[
+                self._notice.view,
+                self._activity.view,
+                self._strip.view,
+                self._warnings.view,
+                self._tabs,
+                *hidden,
+            ],
             theme_config=theme_config(),
         )
         self.state.dark = bool(page.dark_theme)
@@ -90,6 +99,7 @@ class App:
     def start(self) -> None:
         """Begin scoring and looking for news; ends with the browser's tab."""
         self.state.session.score()
+        pn.state.onload(self._loaded)
         pn.state.add_periodic_callback(self._tick, _POLL_MS)
         pn.state.on_session_destroyed(lambda context: self._opener.close())
 
@@ -130,6 +140,7 @@ class App:
 
     def _refresh(self) -> None:
         self._strip.refresh()
+        self._warnings.refresh()
         self._data.refresh()
         self._models.refresh()
         self._page.refresh()
@@ -141,7 +152,14 @@ class App:
         if pn.state.location is not None:
             pn.state.location.search = "?" + urlencode(self.state.to_query())
 
+    def _loaded(self) -> None:
+        # What changes between the first paint and this moment may never reach the browser.
+        self._ready = True
+        self._refresh()
+
     def _tick(self) -> None:
+        if not self._ready:
+            return
         self.state.poll()
         self._activity.refresh(self._opener.note)
         if problem := self._opener.poll():

@@ -3,14 +3,15 @@
 import html
 import math
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import panel as pn
 import panel_material_ui as pmui
 
 from workbench.app.state import PageState
 from workbench.engine.live import Summary
+from workbench.engine.threads import one_thread
 from workbench.views.export import FORMS, figure_bytes
 from workbench.views.figure import Figure
 from workbench.views.widgets import LiveFigure
@@ -74,8 +75,9 @@ class FigurePane:
 
     def refresh(self) -> None:
         """Draw again."""
-        self.figure = self._make()
-        live = self.figure.to_live()
+        with one_thread():
+            self.figure = self._make()
+            live = self.figure.to_live()
         self.live.theme = self._state.theme
         self.live.update(live.spec, live.columns, live.buffer, selected=self._marked())
 
@@ -128,6 +130,35 @@ class SummaryStrip:
         """Show the numbers as they are."""
         summary = self._state.tables.summary(self._state.settings)
         self.view.object = strip_html(summary)
+
+
+class Warnings:
+    """The pairs that a summary should not take at face value."""
+
+    _WORDS: ClassVar[dict[str, str]] = {
+        "empty": "with an empty answer, left out",
+        "identical": "with two identical answers, whose margin is always 0",
+        "truncated": "longer than the model reads, scored as far as it does",
+        "not_finite": "without a finite score, left out",
+    }
+
+    def __init__(self, state: PageState) -> None:
+        self._state = state
+        self.view = pmui.Typography("", variant="body2", margin=(0, 10), visible=False)
+
+    def refresh(self) -> None:
+        """Count them and name the first ones."""
+        flags = self._state.tables.snapshot.flags
+        words = "; ".join(
+            f"{len(ids)} {self._WORDS[flag]} ({_first_few(ids)})"
+            for flag, ids in flags.items()
+            if ids
+        )
+        self.view.param.update(object=f"⚠ Pairs: {words}." if words else "", visible=bool(words))
+
+
+def _first_few(ids: Sequence[str]) -> str:
+    return ", ".join(pair_id[:24] for pair_id in ids[:3]) + (" …" if len(ids) > 3 else "")
 
 
 def strip_html(summary: Summary) -> str:

@@ -202,7 +202,7 @@ def _joint_rows(found: JointDependence | Exception | None, beta: float) -> list[
     if found is None:
         return [["CCdCov² and JdCov²", "need two attributes that vary (or are being computed)"]]
     return [
-        ["Pairs for which all are known", str(found.n)],
+        ["Pairs for which all are known", _taken(found)],
         ["CCdCov² (U): outcome against all attributes", number(beta * found.concatenated)],
         ["JdCov² (U, c = 1): mutual dependence of all", number(found.joint(beta))],
         ["   of which among the attributes themselves", number(found.joint_base)],
@@ -210,6 +210,12 @@ def _joint_rows(found: JointDependence | Exception | None, beta: float) -> list[
          number(found.jensen_shannon)],
         ["Smallest intersection", _smallest(found)],
     ]  # fmt: skip
+
+
+def _taken(found: JointDependence) -> str:
+    if found.n == found.n_known:
+        return str(found.n)
+    return f"{found.n_known}, of which a random {found.n} are taken"
 
 
 def _smallest(found: JointDependence) -> str:

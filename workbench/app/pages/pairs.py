@@ -10,7 +10,7 @@ from workbench.app.state import PageState
 from workbench.data import edits
 from workbench.data.pairs import PreferencePair, PreferenceSet, build_pair
 from workbench.errors import DataError
-from workbench.views.table import PairTable, Query, columns, full_row
+from workbench.views.table import PairTable, Query
 from workbench.views.widgets import PairEditor
 
 
@@ -38,7 +38,7 @@ class PairsPage:
         """Show the window again, with the values as they are now."""
         store = self._state.session.store
         self.editor.param.update(
-            columns=columns(self._state.tables.snapshot.pairs),
+            columns=self._table.columns(),
             theme=self._state.theme,
             can_undo=store.can_undo,
             can_redo=store.can_redo,
@@ -67,7 +67,7 @@ class PairsPage:
 
     def _detail(self) -> dict[str, Any]:
         row = self._state.selected_row
-        return {} if row is None else full_row(self._state.tables.snapshot.pairs.pairs[row])
+        return {} if row is None else self._table.detail(row, self._state.settings)
 
     def _selected(self, event: Any) -> None:  # noqa: ANN401 - param's event is untyped
         self._state.selected = event.new

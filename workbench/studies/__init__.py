@@ -1,0 +1,1 @@
+"""Studies, one folder a paper; `workbench.study.catalogue` says which there are."""
