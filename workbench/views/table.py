@@ -137,11 +137,22 @@ class PairTable:
     def window(self, query: Query, settings: Settings) -> list[dict[str, Any]]:
         """The rows of the window that the browser shows."""
         found = self.matching(query, settings)[query.offset : query.offset + query.limit]
-        live = {column.name: self._at(column, found, settings) for column in LIVE}
-        pairs = self._tables.snapshot.pairs.pairs
+        rows = self._full_rows(found, settings)
+        return [_cut(row) | {"offset": query.offset + i} for i, row in enumerate(rows)]
+
+    def detail(self, place: int, settings: Settings) -> dict[str, Any]:
+        """The pair at `place` with its texts in full, for the editor of one pair."""
+        return self._full_rows([place], settings)[0]
+
+    def _full_rows(self, places: Sequence[int], settings: Settings) -> list[dict[str, Any]]:
+        """Data, live values, and what an edited field held when the set was opened."""
+        live = {column.name: self._at(column, places, settings) for column in LIVE}
+        pairs, first = self._tables.snapshot.pairs.pairs, self._tables.session.store.at(0)
         return [
-            _row(pairs[place], query.offset + i, {name: values[i] for name, values in live.items()})
-            for i, place in enumerate(found)
+            full_row(pairs[place])
+            | {name: _known(values[i]) for name, values in live.items()}
+            | {"was": _earlier(pairs[place], first)}
+            for i, place in enumerate(places)
         ]
 
     def _at(self, column: LiveColumn, places: Sequence[int], settings: Settings) -> list[float]:
@@ -207,13 +218,24 @@ def _identical(one: list[tuple[str, Values]], other: list[tuple[str, Values]]) -
     )
 
 
-def _row(pair: PreferencePair, offset: int, live: Mapping[str, float]) -> dict[str, Any]:
-    whole = {name: getattr(pair, f"{name}_text") for name in TEXTS}
-    cut = {name: text[:_CELL_CHARS] for name, text in whole.items()}
-    # The table does not let a reader edit what it shows only in part.
-    truncated = [name for name, text in whole.items() if len(text) > _CELL_CHARS]
-    shown = {name: value if math.isfinite(value) else None for name, value in live.items()}
-    return {**full_row(pair), **cut, **shown, "offset": offset, "truncated": truncated}
+def _cut(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for the table, which does not let a reader edit what it shows only in part."""
+    truncated = [name for name in TEXTS if len(row[name]) > _CELL_CHARS]
+    was = {name: value for name, value in row["was"].items() if name not in truncated}
+    shown = {name: row[name][:_CELL_CHARS] for name in truncated}
+    return row | shown | {"truncated": truncated, "was": was}
+
+
+def _earlier(pair: PreferencePair, first: PreferenceSet) -> dict[str, Any]:
+    """The fields that differ from what the set held when it was opened, as they were."""
+    if pair.pair_id not in first or first[pair.pair_id] is pair:
+        return {}
+    before, now = full_row(first[pair.pair_id]), full_row(pair)
+    return {name: before.get(name) for name in before | now if before.get(name) != now.get(name)}
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _cell(pair: PreferencePair, name: str) -> object:
