@@ -22,11 +22,11 @@ def rows() -> list[dict[str, Any]]:
     """Sixteen pairs, two of each prompt, with a binary, a continuous and a hostile attribute."""
     found = []
     for number in range(16):
-        topic = TOPICS[number % 6]
+        topic = TOPICS[number // 2 % 6]
         found.append({
             "pair_id": f"p{number:02d}",
             "prompt": f"tell me about {topic} {number // 2}",
-            "chosen": f"{topic} sat on the mat, number {number}",
+            "chosen": f"{topic} sat on the mat" + " again" * (number % 3),
             "rejected": f"no {number}" + " really" * (number % 5),
             "alpha": 0.6 + 0.02 * number,
             "attributes": {"gender": ("f", "m")[number % 2], "age": 20 + 3 * (number % 7),

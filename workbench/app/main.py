@@ -52,7 +52,7 @@ class App:
         self.state.read_query(query)
         if not self.state.settings.attributes:
             names = session.store.pairs().attribute_names()
-            self.state.change(attributes=tuple(names))
+            self.state.settings = self.state.settings.replaced(attributes=tuple(names))
         self._opener = Opener(workspace, session, _go)
         self._pages = _pages(self.state, self._opener.take)
         self._strip = SummaryStrip(self.state)
@@ -153,9 +153,11 @@ class App:
             pn.state.location.search = "?" + urlencode(self.state.to_query())
 
     def _loaded(self) -> None:
-        # What changes between the first paint and this moment may never reach the browser.
+        # What changes between the first paint and this moment may never reach the browser, and
+        # the browser has put its own address in the place of ours.
         self._ready = True
         self._refresh()
+        self._remember()
 
     def _tick(self) -> None:
         if not self._ready:
@@ -273,7 +275,6 @@ def page_factory(
         try:
             query = _query()
             app = App(workspace, _session(workspace, query, source, policy, reference), query)
-            app._remember()
             app.start()
             return app.template()
         except WorkbenchError as error:

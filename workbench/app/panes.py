@@ -23,7 +23,8 @@ STRIP_CSS = f"""
   padding: 7px 12px; min-width: 0; font-family: {FONT}; font-variant-numeric: tabular-nums; }}
 .tile .name {{ font-size: 12px; opacity: .75; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; }}
-.tile .value {{ font-size: 22px; font-weight: 600; line-height: 1.3; white-space: nowrap; }}
+.tile .value {{ font-size: 21px; font-weight: 600; line-height: 1.3; white-space: nowrap;
+  overflow: hidden; text-overflow: ellipsis; }}
 .tile .more {{ font-size: 12px; line-height: 1.35; opacity: .75; }}
 @media (max-width: 1100px) {{ .strip {{ grid-template-columns: repeat(3, minmax(0, 1fr)); }} }}
 @media (max-width: 700px) {{ .strip {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }} }}
@@ -163,7 +164,8 @@ def _first_few(ids: Sequence[str]) -> str:
 
 def strip_html(summary: Summary) -> str:
     """The strip's markup; names that a user wrote are escaped."""
-    chosen, rejected = number(summary.mean_chosen_reward), number(summary.mean_rejected_reward)
+    means = summary.mean_chosen_reward, summary.mean_rejected_reward
+    chosen, rejected = (number(value, digits=3) for value in means)
     accuracy = f"above zero for {percent(summary.reward_accuracy)} of {summary.scored} pairs"
     reference, ideal = percent(summary.reference_accuracy), percent(summary.idealized_accuracy)
     shares = f"reference {reference}, ideal {ideal}; gap {points(summary.alignment_gap)}"
@@ -171,7 +173,7 @@ def strip_html(summary: Summary) -> str:
     of = f"of {summary.dependence_of}, the strongest" if summary.dependence_of else "no attribute"
     tiles = [
         ("Reward margin, mean", number(summary.mean_margin), accuracy, "margin"),
-        ("Implicit rewards, mean", f"{chosen} / {rejected}", "chosen / rejected", "reward"),
+        ("Implicit reward, mean", chosen, f"of chosen answers; of rejected {rejected}", "reward"),
         ("Ranking accuracy", percent(summary.ranking_accuracy), shares, "ranking"),
         ("DID entropy, nats", number(summary.did_entropy), did, "did"),
         ("Distance correlation", number(summary.dependence), of, "fairness"),
@@ -212,9 +214,9 @@ def side_by_side(*views: Any) -> Any:  # noqa: ANN401 - Panel components
     return pn.Row(*views, sizing_mode="stretch_width")
 
 
-def number(value: float) -> str:
-    """A value with four significant figures, or a dash while it is not known."""
-    return "–" if math.isnan(value) else f"{value:.4g}".replace("-", "−")
+def number(value: float, digits: int = 4) -> str:
+    """A value with so many significant figures, or a dash while it is not known."""
+    return "–" if math.isnan(value) else f"{value:.{digits}g}".replace("-", "−")
 
 
 def percent(value: float) -> str:

@@ -17,8 +17,10 @@ function render({ model }) {
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   };
-  model.on("change:file", save);
-  return () => model.off("change:file", save);
+  // The content may be set a moment after the name, in the same message.
+  const soon = () => setTimeout(save, 0);
+  model.on("change:file", soon);
+  return () => model.off("change:file", soon);
 }
 
 export default { render };

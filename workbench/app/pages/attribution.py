@@ -48,7 +48,7 @@ class AttributionPage:
         self.steps.disabled = self.method.value != "integrated_gradients"
         if row is None:
             self._say(
-                "Select a pair on Pairs, or click a point of a figure, to explain its margin."
+                "Click a row of the table on Pairs, or a point of a figure, to explain its margin."
             )
             return
         found = attribution(self._state.session, row, self.method.value, int(self.steps.value))

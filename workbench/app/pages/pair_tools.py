@@ -1,5 +1,6 @@
 """What changes a set as a whole: files in and out, label noise, versions and history."""
 
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,8 @@ class _Files:
         if not report.problems:
             self._open()
             return
-        shown = [[str(problem)] for problem in report.problems[:_PROBLEMS]]
+        first = report.problems[:_PROBLEMS]
+        shown = [[str(dataclasses.replace(problem, file=name[:80]))] for problem in first]
         more = len(report.problems) - len(shown)
         notes = [f"… and {more} more"] if more else []
         self._problems.object = table_html([f"Not read from {name[:80]}"], shown, notes)

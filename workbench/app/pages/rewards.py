@@ -93,7 +93,7 @@ class RewardsPage:
         row = self._state.selected_row
         if row is None:
             self.strip.param.update(rows=[], theme=self._state.theme)
-            self.strip_note.object = "Select a pair: click a point, or a row of the table on Pairs."
+            self.strip_note.object = "Click a point, or a row of the table on Pairs."
             return
         rows = token_rewards(self._state, row)
         self.strip.param.update(rows=rows or [], theme=self._state.theme)
