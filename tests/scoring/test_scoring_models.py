@@ -203,9 +203,11 @@ def test_dtype_and_device_are_chosen(tiny_folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(models, "_cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert load(tiny_folder, dtype="auto", device="auto").dtype == "bfloat16"
-    assert models.choose_dtype("cuda") == "bfloat16"
-    assert models.choose_dtype("mps") == "float32"
+    assert load(tiny_folder, dtype="auto", device="auto").dtype == "float32"
+    assert models.choose_dtype("cpu", 10**9) == "bfloat16"
+    assert models.choose_dtype("cuda", 10**9) == "bfloat16"
+    assert models.choose_dtype("cuda", 10**8) == "float32"
+    assert models.choose_dtype("mps", 10**9) == "float32"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert models.choose_device() == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -232,7 +234,7 @@ def test_an_unknown_processor_gets_float32(monkeypatch: pytest.MonkeyPatch) -> N
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(Path, "read_text", unreadable)
-    assert models.choose_dtype("cpu") == "float32"
+    assert models.choose_dtype("cpu", 10**9) == "float32"
 
 
 # Digests and sharing

@@ -1,4 +1,4 @@
-"""The command line: serve, score, export, models, data, doctor.
+"""The command line: serve, score, export, models, data, doctor, study.
 
 Exit codes: 0 done, 1 the input or the machine was at fault (the message says how), 2 wrong usage,
 130 stopped by the user before it was done (a server that is stopped was done: 0). `--json` prints
@@ -6,25 +6,22 @@ one JSON document on standard output and nothing else.
 """
 
 import io
-import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
 from workbench import __version__
+from workbench.app import study_commands
+from workbench.app.printing import Json, one_line, print_json, print_rows, progress
 from workbench.defaults import DEFAULT_POLICY, DEFAULT_REFERENCE, DEFAULT_SOURCE
 from workbench.errors import WorkbenchError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 app = cyclopts.App(
     name="workbench",
@@ -32,7 +29,6 @@ app = cyclopts.App(
     help="Edit preference data, drag beta, and watch what a preference objective makes of it.",
     suppress_keyboard_interrupt=False,
 )
-Json = Annotated[bool, Parameter(name="--json", negative="")]
 Source = Annotated[
     str, Parameter(help="teaching, decisions, dpo-en-demo, hub:ORG/NAME, or a file.")
 ]
@@ -111,8 +107,8 @@ def score(
         parse_model(model)
     if out is not None:
         check_place(out)
-    with _progress(quiet=as_json) as report:
-        result = score_set(source, policy, reference, settings, report)
+    with progress(quiet=as_json) as report:
+        result = score_set(source, policy, reference, settings, _by_count(report))
     if out is not None:
         write_table(result.table, out)
     _print(asdict(result.summary), as_json, title=f"{source}: {policy} against {reference}")
@@ -159,7 +155,7 @@ def models(*, as_json: Json = False) -> None:
     """
     from workbench.scoring.models import list_models
 
-    _print_rows([asdict(model) for model in list_models()], as_json, title="Models")
+    _list([asdict(model) for model in list_models()], as_json, title="Models")
 
 
 @app.command
@@ -171,7 +167,7 @@ def data(*, as_json: Json = False) -> None:
     """
     from workbench.data.sources import list_sources
 
-    _print_rows([asdict(source) for source in list_sources()], as_json, title="Sets of pairs")
+    _list([asdict(source) for source in list_sources()], as_json, title="Sets of pairs")
 
 
 @app.command
@@ -184,10 +180,11 @@ def doctor(*, as_json: Json = False) -> int:
     from workbench.app.doctor import examine
 
     checks = examine()
-    _print_rows([asdict(check) for check in checks], as_json, title="Doctor")
+    _list([asdict(check) for check in checks], as_json, title="Doctor")
     return 0 if all(check.ok for check in checks) else 1
 
 
+app.command(study_commands.app)
 app.register_install_completion_command(add_to_startup=False)
 
 
@@ -222,7 +219,7 @@ def run(arguments: list[str]) -> int:
 
 def _failed(message: str, code: int) -> int:
     with suppress(OSError):
-        print(f"workbench: {_one_line(message)}", file=sys.stderr)
+        print(f"workbench: {one_line(message)}", file=sys.stderr)
     return code
 
 
@@ -237,78 +234,21 @@ def _without_output(error: OSError) -> int:
     return _failed(f"{place}: {error.strerror or error}; free it, or choose another place.", 1)
 
 
-def _one_line(text: str) -> str:
-    """Text without line breaks, and without anything that a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
-    """A progress bar on standard error; nothing at all when quiet."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield _reporter(bar)
-
-
-def _reporter(bar: "Progress") -> Callable[[int, int, str], None]:
-    task = bar.add_task("starting", total=None)
-
-    def report(done: int, total: int, note: str) -> None:
-        bar.update(task, completed=done, total=total or None, description=note or "working")
-
-    return report
-
-
 def _print(values: dict[str, Any], as_json: bool, title: str) -> None:
     if as_json:
-        print(json.dumps(_finite(values)))
+        print_json(values)
         return
-    _print_rows(
-        [{"quantity": key.replace("_", " "), "value": value} for key, value in values.items()],
-        False,
-        title,
-    )
+    rows = [{"quantity": key.replace("_", " "), "value": v} for key, v in values.items()]
+    print_rows(rows, title)
 
 
-def _print_rows(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
+def _list(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
     if as_json:
-        print(json.dumps([_finite(row) for row in rows]))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(_one_line(title)), title_justify="left")
-    for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "))
-    for row in rows:
-        table.add_row(*(Text(_shown(value)) for value in row.values()))
-    # A pipe has no width: whoever reads it wants whole lines.
-    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
-    with console.capture() as drawn:
-        console.print(table)
-    print(drawn.get(), end="")
+        print_json(rows)
+    else:
+        print_rows(rows, title)
 
 
-_PIPE_WIDTH = 240
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has neither NaN nor infinity: what is not known is null."""
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
-    }
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return "unknown" if math.isnan(value) else f"{value:.4f}"
-    return "" if value is None else _one_line(str(value))
+def _by_count(report: Callable[[float, str], None]) -> Callable[[int, int, str], None]:
+    """A report of a share from one of so many done of so many."""
+    return lambda done, total, note: report(done / total if total else 0.0, note)

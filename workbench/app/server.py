@@ -1,6 +1,7 @@
 """The server: loopback by default, one gate before every route, nothing from outside."""
 
 import ipaddress
+import logging
 import re
 import secrets
 import sys
@@ -8,9 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tornado.websocket import WebSocketClosedError
+
 from workbench.app.guard import Guard, Policy
 from workbench.errors import WorkbenchError
 
+
+class _ClosedTab(logging.Filter):
+    """Drops the complaint that a message was still under way to a tab when it was closed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to keep a record."""
+        return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
+
+
+logging.getLogger("asyncio").addFilter(_ClosedTab())
 MAX_UPLOAD_BYTES = 512 * 1024 * 1024
 RUN_ID = secrets.token_urlsafe(8)
 """Changes with every start of the server, so that a page can tell that it outlived one."""
