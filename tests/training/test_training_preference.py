@@ -233,6 +233,7 @@ def test_saved_adapter_reloads_by_peft(case: Case, make_llama: MakeLlama, tmp_pa
 
     case.train(QUICK)
     (tmp_path / "README.md").write_text("the card")
+    case.tuned.get_base_model().name_or_path = "/somewhere/on/this/machine"  # peft would tell it
     preference.save_adapter(case.tuned, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"README.md", "adapter_config.json", "adapter_model.safetensors"}

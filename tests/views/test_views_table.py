@@ -43,7 +43,8 @@ class Page:
         four[0, list(unscored)] = math.nan
         lengths = torch.ones(2, n, dtype=torch.float64)
         self.scores, self.revision = PairScores(*four, *lengths), 0
-        self.show(PreferenceSet("s", pairs))
+        self.first = PreferenceSet("s", pairs)
+        self.show(self.first)
 
     def show(self, pairs: PreferenceSet) -> None:
         numbers = list(range(len(pairs)))
@@ -57,7 +58,9 @@ class Page:
 
     @property
     def tables(self) -> LiveTables:
-        return LiveTables(SimpleNamespace(snapshot=lambda: self.kept))  # type: ignore[arg-type]
+        store = SimpleNamespace(at=lambda revision: self.first)
+        session = SimpleNamespace(snapshot=lambda: self.kept, store=store)
+        return LiveTables(session)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -161,6 +164,16 @@ class TestOrder:
 
 
 class TestRows:
+    def test_a_changed_field_says_what_it_was_when_the_set_was_opened(self) -> None:
+        page = Page([a_pair(i) for i in range(4)])
+        edits = [SetField("p1", "chosen", "x" * 5000), SetField("p1", "attributes.age", 3)]
+        page.show(apply_edits(page.first, edits).pairs)
+        whole = page.table.detail(1, BASE)
+        assert whole["was"] == {"chosen": "Good 1", "attributes.age": 17}
+        cut = page.table.window(Query(), BASE)[1]
+        assert (cut["truncated"], cut["was"]) == (["chosen"], {"attributes.age": 17})
+        assert page.table.window(Query(), BASE)[0]["was"] == {}
+
     def test_a_window_is_the_same_part_of_the_whole_answer(self, page: Page) -> None:
         table = page.table
         whole = shown(table, Query(sort=("margin", "desc"), limit=100))

@@ -19,5 +19,16 @@ def _mode(theme: Theme) -> dict[str, Any]:
             "background": {"default": theme.background, "paper": theme.background},
             "text": {"primary": theme.text, "secondary": theme.muted},
         },
+        # A bar in the bright primary of the dark theme would outshine the page.
+        "components": {
+            "MuiAppBar": {
+                "styleOverrides": {
+                    "root": {
+                        "backgroundColor": LIGHT.series[0] if theme is LIGHT else theme.panel,
+                        "color": "#ffffff" if theme is LIGHT else theme.text,
+                    }
+                }
+            }
+        },
         "typography": {"button": {"textTransform": "none"}, "body2": {"lineHeight": 1.45}},
     }

@@ -7,6 +7,7 @@ the prompt and themselves only, so the prompt is read once. The head runs at the
 alone. Log-probabilities are those of a plain forward pass over each text by itself.
 """
 
+import json
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -248,7 +249,7 @@ def attach_lora(model: Any, *, block: int, rank: int, scale: float, seed: int) -
     layers = range(_checked_block(model, block), model.config.num_hidden_layers)
     config = LoraConfig(
         r=rank,
-        lora_alpha=scale * rank,
+        lora_alpha=scale * rank,  # type: ignore[arg-type]  # any number will do
         target_modules=list(PROJECTIONS),
         layers_to_transform=list(layers),
         task_type="CAUSAL_LM",
@@ -365,16 +366,18 @@ def learning_rate_share(number: int, total: int, warm_up: float) -> float:
 def save_adapter(peft_model: Any, folder: Path) -> None:  # noqa: ANN401 - a peft model
     """Write LoRA weights as adapter_config.json and adapter_model.safetensors.
 
-    The configuration names no place of the base model: that is a path of this machine.
+    The configuration names no place of the base model, which may be a path of this machine, and
+    lists the adapted maps in their order: peft keeps them in a set.
     """
-    settings = peft_model.peft_config["default"]
-    settings.base_model_name_or_path = None
     folder.mkdir(parents=True, exist_ok=True)
     # peft also writes a model card, over one that may be there.
     with TemporaryDirectory(dir=folder) as work:
         peft_model.save_pretrained(work, safe_serialization=True)
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            (Path(work) / name).replace(folder / name)
+        settings = json.loads((Path(work) / "adapter_config.json").read_text())
+        settings["base_model_name_or_path"] = None
+        settings["target_modules"] = sorted(settings["target_modules"])
+        (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        (Path(work) / "adapter_model.safetensors").replace(folder / "adapter_model.safetensors")
 
 
 def _update(

@@ -188,7 +188,7 @@ def full_row(pair: PreferencePair) -> dict[str, Any]:
         "pair_id": pair.pair_id,
         **{name: getattr(pair, f"{name}_text") for name in TEXTS},
         **{f"attributes.{name}": value for name, value in pair.attributes.items()},
-        "alpha": pair.rater_share,
+        "alpha": None if pair.rater_share is None else round(pair.rater_share, 4),
     }
 
 
