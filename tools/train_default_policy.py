@@ -128,6 +128,7 @@ TITLES = {
     "off_topic": "validation, off topic",
     "real": "validation, real",
 }
+REAL = ("teaching", "ultrafeedback", "pandalm")
 KINDS = ("refusal", "filler", "off_topic", "real")
 ROWS = {
     "margin_accuracy": "margin accuracy",
@@ -194,13 +195,26 @@ Margin accuracy above 0.5 by more than two standard errors:
 
 {table}
 
+Margin accuracy by the trap that a rejected answer of the teaching set was written to be, and by the
+lengths of two real answers as far as they are kept (this split was made after the numbers above
+were known, and nothing was changed for it):
+
+{label_table}
+
 ## What to expect of it
 
-The claim is the list above, and no more. The teaching set was written with refusals, flattery and
-padding among its rejected answers. None of its texts was used, but its kinds of faults were known
-when ours were written, so it shows that the lesson carries over to other prompts and wordings, not
-that the adapter knows good answers from bad ones. The rows of UltraFeedback and PandaLM tell what
-it makes of two real answers.
+The list above is the whole claim: of the three sets on which nothing was chosen, only UltraFeedback
+has margins above zero more often than chance would have it. On the teaching set as a whole and on
+PandaLM the adapter is **not** above chance by two standard errors.
+
+The teaching set shows why. The adapter tells flattery, refusals and padding from an answer, which
+is what its constructed negatives taught it; it does not tell a confident error from the truth, and
+where the rejected answer is merely worse it is wrong more often than right. No text of that set was
+used, but these kinds of fault were known when ours were written. Margins lean towards the longer
+answer on UltraFeedback and PandaLM and towards the shorter one on the teaching set, so part of the
+accuracy is length: UltraFeedback's pairs of equal lengths are above chance by two standard errors
+in one seed of the three, and PandaLM's pairs with a shorter chosen answer are mostly wrong. Take
+its margins for an example of a policy with a mind of its own, not for a judgement of answers.
 
 Ranking accuracy is another matter than margins. Two answers often lie tens of nats apart under the
 reference, mostly because one is longer, and a pair crosses over only where training moved them by
@@ -221,6 +235,16 @@ class Material:
     prompts: list[str]
     cached: list[CachedPair]
     reference: Tensor
+    labels: list[str]
+
+    def only(self, places: Sequence[int]) -> "Material":
+        """The pairs at some places."""
+        return Material(
+            [self.prompts[place] for place in places],
+            [self.cached[place] for place in places],
+            self.reference[list(places)],
+            [self.labels[place] for place in places],
+        )
 
 
 def main() -> None:
@@ -239,7 +263,7 @@ def main() -> None:
         folders[SEEDS[0]] = options.out
         for seed, folder in folders.items():
             train(train_set, seed, folder)
-        seeds = {str(seed): measured(folder, material) for seed, folder in folders.items()}
+        scores = {str(seed): policy_scores(folder, material) for seed, folder in folders.items()}
     evidence = {
         "recipe": recipe(),
         "data": {name: described(SOURCES[name], file) for name, file in files.items()},
@@ -248,7 +272,14 @@ def main() -> None:
         },
         "adapter_sha256": digest((options.out / WEIGHTS).read_bytes()),
         "torch": torch.__version__,
-        "seeds": seeds,
+        "seeds": {
+            seed: {name: measure(found[name], part) for name, part in material.items()}
+            for seed, found in scores.items()
+        },
+        "labels": {
+            seed: {name: by_label(found[name], material[name]) for name in REAL if name in found}
+            for seed, found in scores.items()
+        },
     }
     (options.out / "evidence.json").write_text(json.dumps(evidence, indent=2) + "\n")
     (options.out / "README.md").write_text(card(evidence))
@@ -395,9 +426,19 @@ def prepared(name: str, pairs: Sequence[PreferencePair], limit: int) -> Material
         on_pair=lambda done, total: tell(f"{name}: read", done, total),
     )
     reference = score_pairs(TopBlocks(loaded.model, BLOCK), cached)
-    kept = zip(pairs, tokens, strict=True)
-    prompts = [pair.prompt_text for pair, found in kept if found is not None]
-    return Material(prompts, cached, reference)
+    kept = [(p, found) for p, found in zip(pairs, tokens, strict=True) if found is not None]
+    prompts = [pair.prompt_text for pair, _ in kept]
+    return Material(prompts, cached, reference, [label(pair, found) for pair, found in kept])
+
+
+def label(pair: PreferencePair, tokens: PairTokens) -> str:
+    """The trap that the rejected answer was written to be, or how the lengths compare."""
+    if "trap" in pair.metadata:
+        return f"trap {pair.metadata['trap']}"
+    chosen, rejected = map(len, tokens.answers)
+    if chosen == rejected:
+        return "equal lengths"
+    return "chosen is longer" if chosen > rejected else "chosen is shorter"
 
 
 def train(material: Material, seed: int, folder: Path) -> None:
@@ -416,13 +457,22 @@ def train(material: Material, seed: int, folder: Path) -> None:
     tuned.unload()
 
 
-def measured(folder: Path, sets: dict[str, Material]) -> dict[str, Measures]:
-    """Measure a saved adapter, loaded as the workbench loads it."""
+def policy_scores(folder: Path, sets: dict[str, Material]) -> dict[str, Tensor]:
+    """Score all sets under a saved adapter, loaded as the workbench loads it."""
     loaded = load_model(parse_model(f"default+adapter:{folder}"), dtype="float32")
     with loaded.active():
         top = TopBlocks(loaded.model, BLOCK)
-        found = {name: measure(score_pairs(top, part.cached), part) for name, part in sets.items()}
-    print(folder.name, json.dumps(found), flush=True)
+        return {name: score_pairs(top, part.cached) for name, part in sets.items()}
+
+
+def by_label(policy: Tensor, material: Material) -> dict[str, Measures]:
+    """Margin accuracy of the pairs of each label."""
+    found = {}
+    for name in sorted(set(material.labels)):
+        places = [place for place, other in enumerate(material.labels) if other == name]
+        measures = measure(policy[places], material.only(places))
+        kept = ("n", "margin_accuracy", "margin_accuracy_se")
+        found[name] = {measure_name: measures[measure_name] for measure_name in kept}
     return found
 
 
@@ -493,6 +543,7 @@ def card(evidence: dict[str, Any]) -> str:
     pairs = evidence["pairs"]
     return CARD.format(
         table=table(evidence),
+        label_table=label_table(evidence),
         claims="\n".join(claims(evidence)),
         data="\n".join(
             f"- {data['name']} ({data['licence']}; SHA-256 of the file `{data['sha256']}`)"
@@ -532,6 +583,18 @@ def table(evidence: dict[str, Any]) -> str:
         for name, words in ROWS.items():
             cells = (shown(found[part], name) for found in seeds.values())
             rows.append([TITLES[part], words, *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def label_table(evidence: dict[str, Any]) -> str:
+    """Margin accuracy of each set's labels."""
+    labels = evidence["labels"]
+    head = ["set", "pairs", "n", *(f"seed {seed}" for seed in labels)]
+    rows = [head, ["---"] * len(head)]
+    for part, found in next(iter(labels.values())).items():
+        for name, measures in found.items():
+            cells = (shown(sets[part][name], "margin_accuracy") for sets in labels.values())
+            rows.append([TITLES[part], name, f"{measures['n']:.0f}", *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

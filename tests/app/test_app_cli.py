@@ -71,7 +71,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def process(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "workbench", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, text=True, encoding="utf-8", **pipes)
+    # A shell starts what it puts in the background deaf to Ctrl-C, and children inherit that.
+    return subprocess.Popen(
+        command, text=True, encoding="utf-8", preexec_fn=_heed_interrupts, **pipes
+    )
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def strict_json(text: str) -> Any:

@@ -14,6 +14,7 @@ import pytest
 from workbench.data.edits import SetField
 from workbench.data.pairs import PreferenceSet
 from workbench.data.store import PairStore
+from workbench.defaults import DEFAULT_POLICY, DEFAULT_REFERENCE
 from workbench.engine.workspace import Workspace
 from workbench.errors import DataError
 
@@ -123,7 +124,7 @@ def test_a_spoilt_card_costs_the_names_of_the_models_and_nothing_else(
     card.write_text(content, encoding="latin-1")
     again = reopened(workspace, models)
     found = again.session(session_id)
-    assert found.models == {"policy": "default", "reference": "default"}
+    assert found.models == {"policy": DEFAULT_POLICY, "reference": DEFAULT_REFERENCE}
     assert len(found.snapshot().pairs) == 8
     assert [name for name, _ in again.sessions()] == [session_id]
     again.close()
