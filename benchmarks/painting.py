@@ -59,13 +59,16 @@ window.strip = () => window.find(".strip")?.textContent ?? "";
 """
 PRESSED = """
 () => new Promise((resolve) => {
-  const before = window.strip();
+  let shown = window.strip();
   let changed = 0;
   const begin = (event) => {
     const start = performance.now();
     const look = () => {
       const now = performance.now();
-      if (!changed && window.strip() !== before) changed = now;
+      if (window.strip() !== shown) {
+        shown = window.strip();
+        changed = now;
+      }
       const last = Math.max(changed, window.drawn > start ? window.drawn : 0);
       if (changed && now - last > QUIET) resolve(last - start);
       else if (now - start > 60000) resolve(NaN);

@@ -1,7 +1,7 @@
 """The sidebar: data, models and hyperparameters, the same on every page."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import panel_material_ui as pmui
 
@@ -24,6 +24,12 @@ _SHARES = {
 _BOUND = ("beta", "gamma", "length_normalised", "tie_policy", "share_source", "share_constant",
           "paper_code")  # fmt: skip
 _WIDE: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (4, 10)}
+
+
+class LiveSlider(pmui.DiscreteSlider):
+    """A slider that is heard at once: Panel would wait 50 ms for further moves."""
+
+    _priority_changes: ClassVar[list[str]] = ["value"]
 
 
 class Controls:
@@ -230,7 +236,7 @@ def _heading(words: str) -> Any:  # noqa: ANN401 - a Panel component
 
 
 def _slider(label: str, options: tuple[float, ...], value: float, description: str) -> Any:  # noqa: ANN401
-    return pmui.DiscreteSlider(
+    return LiveSlider(  # type: ignore[no-untyped-call]
         label=label, options=sorted({*options, value}), value=value, description=description,
         size="small", **_WIDE,
     )  # fmt: skip
