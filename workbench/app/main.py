@@ -139,11 +139,13 @@ class App:
         return self._pages[self.state.page]
 
     def _refresh(self) -> None:
-        self._strip.refresh()
-        self._warnings.refresh()
-        self._data.refresh()
-        self._models.refresh()
-        self._page.refresh()
+        # One message for everything that changed, so that the browser paints it in one go.
+        with pn.io.hold():
+            self._strip.refresh()
+            self._warnings.refresh()
+            self._data.refresh()
+            self._models.refresh()
+            self._page.refresh()
 
     def _use_models(self, policy: str, reference: str) -> None:
         self._workspace.use_models(self.state.session, policy=policy, reference=reference)

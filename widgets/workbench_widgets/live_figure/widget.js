@@ -47,6 +47,8 @@ const PICK_RADIUS = 22;
 const CELL = 24;
 /** While the view moves, a layer of more points than this is drawn in part; then again in full. */
 const MOVING_POINTS = 20_000;
+/** A layer of more points than this is stamped into an image of its own. */
+const MANY_POINTS = 2_000;
 const SETTLE_MS = 140;
 const SELECT_MS = 120;
 const SAFE_COLOUR = /^(#[0-9a-f]{3,8}|(rgb|hsl)a?\([\d\s.,%/deg]+\)|[a-z]+)$/i;
@@ -287,6 +289,70 @@ function makeSprite(shape, colour, r, opacity, ratio) {
   tracePath(ctx, shape, half, half, r);
   ctx.fill();
   return sprite.transferToImageBitmap();
+}
+
+/** @type {WeakMap<ImageBitmap, Float32Array>} */
+const readSprites = new WeakMap();
+
+/** The pixels of a sprite: red, green, blue and alpha as parts of 1, colours times alpha. @param {ImageBitmap} sprite @returns {Float32Array} */
+function spritePixels(sprite) {
+  let pixels = readSprites.get(sprite);
+  if (pixels) return pixels;
+  const canvas = new OffscreenCanvas(sprite.width, sprite.height);
+  const ctx = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  ctx.drawImage(sprite, 0, 0);
+  const { data } = ctx.getImageData(0, 0, sprite.width, sprite.height);
+  pixels = new Float32Array(data.length);
+  for (let i = 0; i < data.length; i++) pixels[i] = i % 4 === 3 ? data[i] / 255 : (data[i] * data[i | 3]) / 65025;
+  readSprites.set(sprite, pixels);
+  return pixels;
+}
+
+/** Stamps markers into an image of its own: for thousands of them several times quicker than a canvas. */
+class Stamper {
+  /** @param {number} width @param {number} height Device pixels. */
+  constructor(width, height) {
+    this.width = width;
+    this.height = height;
+    this.sums = new Float32Array(4 * width * height);
+  }
+
+  /** Later markers cover earlier ones. @param {ImageBitmap} sprite @param {number} left @param {number} top */
+  stamp(sprite, left, top) {
+    const { sums, width } = this;
+    const pixels = spritePixels(sprite);
+    const side = sprite.width;
+    const [from, to] = [Math.max(0, -left), Math.min(side, width - left)];
+    for (let row = Math.max(0, -top); row < Math.min(side, this.height - top); row++) {
+      let source = 4 * (row * side + from);
+      let target = 4 * ((top + row) * width + left + from);
+      for (let column = from; column < to; column++, source += 4, target += 4) {
+        const alpha = pixels[source + 3];
+        if (alpha === 0) continue;
+        const through = 1 - alpha;
+        sums[target] = pixels[source] + sums[target] * through;
+        sums[target + 1] = pixels[source + 1] + sums[target + 1] * through;
+        sums[target + 2] = pixels[source + 2] + sums[target + 2] * through;
+        sums[target + 3] = alpha + sums[target + 3] * through;
+      }
+    }
+  }
+
+  /** @returns {OffscreenCanvas} What was stamped; the next stamp begins anew. */
+  take() {
+    const { sums, width, height } = this;
+    const image = new ImageData(width, height);
+    for (let i = 0; i < sums.length; i += 4) {
+      const alpha = sums[i + 3];
+      if (alpha === 0) continue;
+      for (let c = 0; c < 3; c++) image.data[i + c] = (255 * sums[i + c]) / alpha;
+      image.data[i + 3] = 255 * alpha;
+    }
+    sums.fill(0);
+    const canvas = new OffscreenCanvas(width, height);
+    /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d")).putImageData(image, 0, 0);
+    return canvas;
+  }
 }
 
 /** @param {string} tag @param {string} className @param {Record<string, string>} [attributes] @returns {HTMLElement} */
@@ -916,14 +982,25 @@ class Figure {
     /** @type {(ImageBitmap|undefined)[]} */
     const stamps = [];
     const stride = this.moving ? Math.ceil(px.length / MOVING_POINTS) : 1;
+    const [originX, originY] = [Math.round(left * ratio), Math.round(top * ratio)];
+    const many = px.length > MANY_POINTS ? this.stamper(Math.ceil((right - left) * ratio), Math.ceil((bottom - top) * ratio)) : null;
     for (let i = 0; i < px.length; i += stride) {
       const x = px[i];
       const y = py[i];
       if (!(x >= left - side && x <= right + side && y >= top - side && y <= bottom + side)) continue;
       const code = codes.length ? codes[i] : 0;
       const stamp = (stamps[code + 1] ??= this.sprite(layer, code, radius, opacity));
-      ctx.drawImage(stamp, Math.round((x - side / 2) * ratio) / ratio, Math.round((y - side / 2) * ratio) / ratio, side, side);
+      const [deviceX, deviceY] = [Math.round((x - side / 2) * ratio), Math.round((y - side / 2) * ratio)];
+      if (many) many.stamp(stamp, deviceX - originX, deviceY - originY);
+      else ctx.drawImage(stamp, deviceX / ratio, deviceY / ratio, side, side);
     }
+    if (many) ctx.drawImage(many.take(), originX / ratio, originY / ratio, many.width / ratio, many.height / ratio);
+  }
+
+  /** @param {number} width @param {number} height @returns {Stamper} */
+  stamper(width, height) {
+    if (this.kept?.width !== width || this.kept?.height !== height) this.kept = new Stamper(width, height);
+    return this.kept;
   }
 
   /** @param {Layer} layer @param {number} code @param {number} radius @param {number} opacity */
