@@ -3,7 +3,7 @@
 import logging
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -48,6 +48,7 @@ class App:
     def __init__(self, workspace: Workspace, session: Session, query: dict[str, str]) -> None:
         self._workspace = workspace
         self._ready = False
+        self._answers: Sequence[tuple[int, str, int]] | None = None
         self.state = PageState(session)
         self.state.read_query(query)
         if not self.state.settings.attributes:
@@ -125,14 +126,11 @@ class App:
                 "k": lambda: self.state.step_selection(-1),
                 "[": lambda: self._controls.step_beta(-1),
                 "]": lambda: self._controls.step_beta(1),
-                "Ctrl+z": lambda: self._state_attempt(session.undo),
-                "Ctrl+Shift+z": lambda: self._state_attempt(session.redo),
+                "Ctrl+z": lambda: self.state.attempt(session.undo),
+                "Ctrl+Shift+z": lambda: self.state.attempt(session.redo),
                 "?": lambda: setattr(self._help, "open", True),
             }
         )
-
-    def _state_attempt(self, action: Callable[[], Any]) -> None:
-        self.state.attempt(action)
 
     @property
     def _page(self) -> Page:
@@ -174,7 +172,7 @@ class App:
         """Bring a page up to date when the worker has answered a slow question of its."""
         asked = (self.state.session.progress(kind) for kind in _ASKED.get(self.state.page, ()))
         now = [(job.generation, job.status, job.progress.done) for job in asked if job is not None]
-        if now != getattr(self, "_answers", now):
+        if self._answers is not None and now != self._answers:
             self._page.answered()
         self._answers = now
 

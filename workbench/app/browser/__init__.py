@@ -46,7 +46,7 @@ class Shortcuts(AnyWidgetComponent):
     pressed = param.Dict(default={}, doc="{seq, key}, by the reader.")
     _priority_changes: ClassVar[list[str]] = ["pressed"]
 
-    def __init__(self, actions: dict[str, Callable[[], None]]) -> None:
+    def __init__(self, actions: dict[str, Callable[[], object]]) -> None:
         super().__init__(keys=list(actions), **_HIDDEN)  # type: ignore[no-untyped-call]
         self._actions = actions
         self.param.watch(lambda event: self._act(event.new.get("key", "")), "pressed")
