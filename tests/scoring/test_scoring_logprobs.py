@@ -74,18 +74,78 @@ def test_float64_models_keep_their_digits(make_folder: Any) -> None:
         np.testing.assert_allclose(score.token_logps, brute(loaded, request), rtol=3e-7)
 
 
-def test_rows_and_trees_are_cut_without_changing_scores(
+def test_rows_are_cut_without_changing_scores(
     tiny_loaded: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = ModelScorer(tiny_loaded).score(three())
+    requests = [*three(), Request("why?", "because"), Request("the cat sat", "")]
+    whole = ModelScorer(tiny_loaded).score(requests)
     monkeypatch.setattr(logprobs, "ROW_TOKENS", 10)
-    monkeypatch.setattr(logprobs, "TREE_TOKENS", 25)
     parts: list[list[tuple[int, SequenceScore]]] = []
-    cut = ModelScorer(tiny_loaded).score(three(), on_partial=parts.append)
-    assert len(parts) > 1
-    assert sorted(index for part in parts for index, _ in part) == [0, 1, 2]
+    cut = ModelScorer(tiny_loaded).score(requests, on_partial=parts.append)
+    assert len(parts) == 3
+    assert sorted(index for part in parts for index, _ in part) == [0, 1, 2, 3, 4]
     for a, b in zip(whole, cut, strict=True):
         np.testing.assert_allclose(a.token_logps, b.token_logps, atol=1e-5)
+
+
+def continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every tree of several answers too long for a row."""
+    monkeypatch.setattr(logprobs, "TREE_TOKENS", 1)
+
+
+def test_long_answers_go_on_from_their_prompts_cache(
+    tiny_loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    continued(monkeypatch)
+    requests = [*three(), Request("why?", "it"), Request("why?", ""), Request("the", "cat")]
+    scorer = ModelScorer(tiny_loaded)
+    read: list[int] = []
+    scorer.score(requests[:1])
+    hook = tiny_loaded.model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: read.append(inputs[0].numel())
+    )
+    try:
+        scores = scorer.score(requests)
+    finally:
+        hook.remove()
+    check(tiny_loaded, requests, scores)
+    answers = [score.n_tokens - 1 for score in scores]
+    assert read[1:4] == answers[:3]  # the prompt once, then each answer without its last token
+    assert scorer._packs is True
+
+
+def test_a_cache_that_keeps_the_last_answer_fails_the_same_check(
+    tiny_loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    continued(monkeypatch)
+    monkeypatch.setattr(logprobs.copy, "deepcopy", lambda cache: cache)
+    scorer = ModelScorer(tiny_loaded)
+    scorer._packs = True
+    with pytest.raises(AssertionError):
+        check(tiny_loaded, three(), scorer.score(three()))
+    careful = ModelScorer(tiny_loaded)
+    check(tiny_loaded, three(), careful.score(three()))
+    assert careful._packs is False
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answers", "long"),
+    [
+        (10, [10, 10], False),  # a row of its own would cost passes
+        (600, [100, 100], False),  # hardly anything of the mask is thrown away
+        (50, [600, 600], True),
+        (600, [600, 600], True),
+        (4000, [900], False),  # a lone answer has no sibling to hide
+    ],
+)
+def test_a_tree_is_long_where_passes_of_their_own_are_cheaper(
+    prompt: int, answers: list[int], long: bool
+) -> None:
+    def ids(n: int) -> Any:
+        return np.zeros(n, np.int32)
+
+    tree = logprobs._Tree(ids(prompt), [(i, ids(n)) for i, n in enumerate(answers)])
+    assert tree.long is long
 
 
 def test_the_prompt_is_read_once_for_all_its_answers(tiny_loaded: Any) -> None:

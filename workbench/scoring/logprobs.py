@@ -1,16 +1,19 @@
 """Log-probabilities of answers under a causal language model, token by token.
 
-Answers to one prompt share one reading of it: prompt and answers stand in one row, every answer
-continues the prompt's positions and sees the prompt and itself only. Several such trees are laid
-end to end in a row, so nothing is padded, and the vocabulary head runs at the answers' positions
-alone. Logits are read in float32 (float64 for a float64 model) and sums are float64, because
-bfloat16 sums over hundreds of tokens err by about a nat.
+Answers to one prompt share one reading of it. Short ones stand with it in one row: every answer
+continues the prompt's positions and sees the prompt and itself only, and several such trees are
+laid end to end, so nothing is padded. Where the attention that a row's mask throws away would
+cost more than passes of their own, each answer goes on from the model's cache of the prompt. The
+vocabulary head runs at the answers' positions alone. Logits are read in float32 (float64 for a
+float64 model) and sums are float64, because bfloat16 sums over hundreds of tokens err by about a
+nat.
 
-Not every architecture honours such a row: one with its own positions, a recurrent state or a
-sliding window does not. So the first use compares a packed row with plain forward passes, and a
-model that differs is read one answer at a time, which `Progress.note` says.
+Not every architecture honours this: one with its own positions, a recurrent state or a sliding
+window does not. So the first use compares both ways with plain forward passes, and a model that
+differs is read one answer at a time, which `Progress.note` says.
 """
 
+import copy
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +37,11 @@ if TYPE_CHECKING:
 ROW_TOKENS = 512
 """Trees are laid into one row up to this many tokens; beyond it attention costs too much."""
 TREE_TOKENS = 2048
-"""A tree above this is cut between its answers; below, reading the prompt twice costs more."""
+"""No tree of several answers is laid into a row above this."""
+_MASKED_SQUARE, _CAUSAL_SQUARE, _PASS = 1 / 2500, 1 / 4000, 90
+"""What attention costs for each pair of tokens, and one more pass, in readings of one token:
+under a mask of ours every pair is computed, under the plain causal one half are skipped.
+Measured with the default model on two cores."""
 PLAIN_NOTE = "one answer at a time: this architecture does not share prompts"
 _HEAD_CHUNK = 64
 _AGREE_NATS = 1e-3
@@ -204,19 +211,33 @@ class ModelScorer:
         self, batch: Sequence["_Tree"], cancelled: IsCancelled | None
     ) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
         """Token log-probabilities of every answer of the trees, in order."""
+        if any(tree.long for tree in batch):
+            return [logps for tree in batch for logps in self._continued(tree, cancelled)]
         row = _Row(batch)
         if not len(row.targets):
             return [np.zeros(0, np.float32) for _ in row.lengths]
-        _check_memory(self.loaded, row)
+        _check_memory(self.loaded, row.size, len(row.targets))
         with torch.inference_mode(), active(self.loaded):
             with interruptible(self.loaded.model, cancelled):
                 logits = _row_logits(self.loaded.model, row)
-            chosen = [
-                target_logps(logits[i : i + _HEAD_CHUNK], row.targets[i : i + _HEAD_CHUNK])
-                for i in range(0, len(row.targets), _HEAD_CHUNK)
-            ]
-        parts = torch.split(torch.cat(chosen).float().cpu(), row.lengths)
+            parts = torch.split(_in_chunks(logits, row.targets), row.lengths)
         return [_frozen(part.numpy()) for part in parts]
+
+    def _continued(
+        self, tree: "_Tree", cancelled: IsCancelled | None
+    ) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+        """Token log-probabilities of a tree's answers, each from the cache of their prompt."""
+        longest = max(len(answer) for _, answer in tree.answers)
+        _check_memory(self.loaded, len(tree.prefix) + longest, longest)
+        model, found = self.loaded.model, []
+        with torch.inference_mode(), active(self.loaded), interruptible(model, cancelled):
+            first, cache = _read_prompt(model, tree.prefix)
+            for _, answer in tree.answers:
+                targets = torch.from_numpy(answer.astype(np.int64))
+                rest = _in_chunks(_answer_logits(model, cache, answer), targets[1:])
+                logps = torch.cat([_in_chunks(first, targets[:1]), rest])
+                found.append(_frozen(logps.numpy()))
+        return found
 
     def _packing_agrees(self) -> bool:
         """Whether this architecture honours positions and masks, tried on made-up tokens.
@@ -227,11 +248,15 @@ class ModelScorer:
         trees = _probe(self.loaded.model.get_input_embeddings().weight.shape[0])
         try:
             packed = self._forward(trees, None)
-        except (TypeError, ValueError, RuntimeError, IndexError):
+            continued = [logps for tree in trees for logps in self._continued(tree, None)]
+        except (AttributeError, TypeError, ValueError, RuntimeError, IndexError):
             return False
         plain = [self._plain_logps(branch) for tree in trees for branch in tree.alone()]
         nats = _AGREE_NATS_HALF if self.dtype in _HALF else _AGREE_NATS
-        return all(np.allclose(a, b, rtol=0, atol=nats) for a, b in zip(packed, plain, strict=True))
+        return all(
+            np.allclose(a, b, rtol=0, atol=nats)
+            for a, b in zip(packed + continued, plain + plain, strict=True)
+        )
 
     def _plain_logps(self, tree: "_Tree") -> np.ndarray[Any, np.dtype[np.float32]]:
         """One answer by a forward pass with nothing but its tokens: what the rest is held to."""
@@ -265,7 +290,7 @@ def token_logits(loaded: "LoadedModel", prompt: Text, response: Text) -> Tensor:
     vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
     if not len(row.targets):
         return torch.zeros(0, vocabulary)
-    _check_memory(loaded, row)
+    _check_memory(loaded, row.size, len(row.targets))
     with torch.inference_mode(), active(loaded):
         return _row_logits(loaded.model, row).float().cpu()
 
@@ -328,6 +353,16 @@ class _Tree:
         """Tokens that the model reads."""
         return len(self.prefix) + sum(len(answer) for _, answer in self.answers)
 
+    @property
+    def long(self) -> bool:
+        """Whether its answers had better go on from the prompt's cache than stand in its row."""
+        if len(self.answers) == 1:
+            return False
+        prompt, lengths = len(self.prefix), [len(answer) for _, answer in self.answers]
+        ahead = sum(n * (prompt + n) for n in lengths)
+        passes = _PASS * len(lengths) + _CAUSAL_SQUARE * prompt**2 + _MASKED_SQUARE * ahead
+        return self.size > TREE_TOKENS or passes < _MASKED_SQUARE * self.size**2
+
     def alone(self) -> list["_Tree"]:
         """Each answer with the prompt to itself."""
         return [_Tree(self.prefix, [answer]) for answer in self.answers]
@@ -346,27 +381,16 @@ def _trees(sequences: Sequence[TokenisedSequence]) -> list[_Tree]:
 
 
 def _rows(trees: Sequence[_Tree]) -> Iterator[list[_Tree]]:
-    """Trees laid into rows of about `ROW_TOKENS`, keeping their order."""
+    """Trees laid into rows of about `ROW_TOKENS`, keeping their order; long ones by themselves."""
     row: list[_Tree] = []
-    for tree in (part for whole in trees for part in _cut(whole)):
-        if row and sum(each.size for each in row) + tree.size > ROW_TOKENS:
+    for tree in trees:
+        full = sum(each.size for each in row) + tree.size > ROW_TOKENS
+        if row and (full or tree.long or row[-1].long):
             yield row
             row = []
         row.append(tree)
     if row:
         yield row
-
-
-def _cut(tree: _Tree) -> Iterator[_Tree]:
-    """A tree above `TREE_TOKENS` in several that each repeat the prompt, others as they are."""
-    kept: list[tuple[int, _Ids]] = []
-    room = TREE_TOKENS - len(tree.prefix)
-    for answer in tree.answers:
-        if kept and sum(len(ids) for _, ids in kept) + len(answer[1]) > room:
-            yield _Tree(tree.prefix, kept)
-            kept = []
-        kept.append(answer)
-    yield _Tree(tree.prefix, kept)
 
 
 class _Row:
@@ -435,14 +459,42 @@ def _row_logits(model: Any, row: _Row) -> Tensor:  # noqa: ANN401 - a transforme
     return logits
 
 
-def _check_memory(loaded: "LoadedModel", row: _Row) -> None:
-    """Refuse a row that would not fit, before the process dies of it."""
+def _read_prompt(model: Any, prefix: _Ids) -> tuple[Tensor, Any]:  # noqa: ANN401
+    """Logits after the prompt, shape (1, vocabulary), and the model's cache of it."""
+    ids = torch.from_numpy(prefix.astype(np.int64))[None].to(model.device)
+    out = model(input_ids=ids, use_cache=True, logits_to_keep=1)
+    return out.logits[0, -1:], out.past_key_values
+
+
+def _answer_logits(model: Any, cache: Any, answer: _Ids) -> Tensor:  # noqa: ANN401
+    """Logits after each of an answer's tokens but the last, shape (T - 1, vocabulary)."""
+    ids = torch.from_numpy(answer[:-1].astype(np.int64))[None].to(model.device)
+    if not ids.numel():
+        return torch.zeros(0, model.get_input_embeddings().weight.shape[0], device=model.device)
+    # The pass writes into its cache, and the next answer needs the prompt's alone.
+    logits: Tensor = model(
+        input_ids=ids, past_key_values=copy.deepcopy(cache), use_cache=True
+    ).logits[0]
+    return logits
+
+
+def _in_chunks(logits: Tensor, targets: Tensor) -> Tensor:
+    """log p of each target, float32 on the CPU, without a second table of the logits' size."""
+    chosen = [
+        target_logps(logits[i : i + _HEAD_CHUNK], targets[i : i + _HEAD_CHUNK])
+        for i in range(0, len(targets), _HEAD_CHUNK)
+    ]
+    return torch.cat(chosen).float().cpu() if chosen else torch.zeros(0)
+
+
+def _check_memory(loaded: "LoadedModel", tokens: int, predictors: int) -> None:
+    """Refuse a pass that would not fit, before the process dies of it."""
     config = loaded.model.config.get_text_config()
     sizes = config.vocab_size, config.hidden_size, config.num_hidden_layers
     check_fits(
-        row_bytes(row.size, len(row.targets), *sizes),
+        row_bytes(tokens, predictors, *sizes),
         loaded.device,
-        f"Scoring a row of {row.size} tokens under {loaded.name}",
+        f"Scoring a row of {tokens} tokens under {loaded.name}",
         f"shorten the text to about {tokens_that_fit(loaded.device, *sizes)} tokens, or choose a "
         "smaller model.",
     )
