@@ -19,3 +19,7 @@ class ScoringError(WorkbenchError):
 
 class Cancelled(WorkbenchError):
     """Raised inside a job whose owner asked it to stop; never shown as a failure."""
+
+
+class TrainingError(WorkbenchError):
+    """A training run that cannot start or go on: settings, weights, or a loss that diverged."""
