@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench.errors import Cancelled, ModelError
+from workbench.errors import Cancelled, ModelError, TrainingError
 from workbench.training import preference
 from workbench.training.preference import CachedPair, PairTokens, Recipe, Step, TopBlocks
 
@@ -295,7 +295,7 @@ def test_divergence_stops_with_the_last_good_weights(case: Case) -> None:
     states = torch.full_like(case.cached[0].states, math.nan)
     case.cached = [CachedPair(case.cached[0].tokens, states)]
     case.reference = case.reference[:1]
-    with pytest.raises(ModelError, match="diverged at step 1"):
+    with pytest.raises(TrainingError, match="diverged at step 1"):
         case.train(QUICK)
     assert all(torch.equal(a, b) for a, b in zip(before, case.weights(), strict=True))
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.data.edits import Edit
 from workbench.data.pairs import PreferencePair, PreferenceSet
@@ -22,6 +22,9 @@ from workbench.engine.threads import one_thread
 from workbench.engine.values import Candidates, PairScores, candidates_of
 from workbench.scoring.logprobs import Request, Scorer, SequenceScore
 from workbench.scoring.store import ScoreStore, fetch_scores
+
+if TYPE_CHECKING:
+    from workbench.engine.training import TrainingDesk
 
 CHUNK = 16
 _KEPT_RESULTS = 64
@@ -96,6 +99,7 @@ class Session:
         self._asked: set[str] = set()
         self.recalled: set[str] = set()
         self._urgent: dict[str, None] = {}
+        self._training: TrainingDesk | None = None
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.RLock()
 
@@ -138,6 +142,16 @@ class Session:
             return ScoringStatus("failed", now.done, now.total, error=error)
         state = "cancelled" if job.status == "cancelled" or job.cancelled() else "working"
         return ScoringStatus(state, now.done, now.total, now.note, now.eta_seconds)
+
+    @property
+    def training(self) -> "TrainingDesk":
+        """Live training on the session's pairs; made when first asked for."""
+        from workbench.engine.training import TrainingDesk
+
+        with self._lock:
+            if self._training is None:
+                self._training = TrainingDesk(self)
+            return self._training
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` (on any thread) after each change; returns how to stop that."""
@@ -244,6 +258,8 @@ class Session:
 
     def close(self) -> None:
         """Stop this session's jobs; its journal stays on disk."""
+        if self._training is not None:
+            self._training.close()
         for kind in ("scores", *self._asked):
             self.hub.runner.forget(self._channel(kind))
         self.store.close()

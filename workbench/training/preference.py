@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from workbench.data.pairs import Text
-from workbench.errors import Cancelled, ModelError
+from workbench.errors import Cancelled, ModelError, ScoringError
 from workbench.metrics.rewards import reward_accuracy
 from workbench.objectives.dpo import dpo_loss
 from workbench.scoring.tokenise import TokenisedSequence, tokenise_completion
+from workbench.training.descent import descend
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Linear maps of a Llama block."""
@@ -157,6 +158,28 @@ class PreferenceBatch:
     def __len__(self) -> int:
         return len(self.states)
 
+    @property
+    def sizes(self) -> Tensor:
+        """Scored tokens of each answer, chosen and rejected, int64 of shape (pairs, 2)."""
+        return torch.bincount(self.owners, minlength=2 * len(self)).view(-1, 2)
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Values of the scored tokens, shape (n,), summed over each answer: (pairs, 2)."""
+        sums = torch.zeros(2 * len(self), dtype=values.dtype, device=values.device)
+        return sums.index_add(0, self.owners.to(values.device), values).view(-1, 2)
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Values of the scored tokens, shape (n,), as rows of answers: (2, pairs, tokens).
+
+        Zero behind the end of an answer; chosen answers first.
+        """
+        sizes = self.sizes.flatten()
+        starts = sizes.cumsum(0) - sizes
+        places = torch.arange(len(self.owners)) - starts[self.owners]
+        rows = torch.zeros(len(sizes), int(sizes.max()), dtype=values.dtype, device=values.device)
+        rows = rows.index_put((self.owners.to(values.device), places.to(values.device)), values)
+        return rows.view(len(self), 2, -1).transpose(0, 1)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -194,17 +217,28 @@ class TopBlocks:
         """The weights that are trained."""
         return [p for p in self._model.parameters() if p.requires_grad]
 
-    def pair_logps(self, batch: PreferenceBatch) -> Tensor:
-        """Summed log-probability of chosen and rejected answers, nats, float64 (pairs, 2)."""
+    def logits(self, batch: PreferenceBatch) -> Tensor:
+        """Logits at the places that predict an answer's token, float32 of shape (n, vocabulary)."""
         body, device = self._model.model, self._model.device
         states = _through(
             body, self._blocks, batch.states.to(device), batch.positions, batch.mask.to(device)
         )
         read = body.norm(states.flatten(0, 1)[batch.predictors.to(device)])
-        logits, targets = self._model.lm_head(read).float(), batch.targets.to(device)
-        token_logps = -cross_entropy(logits, targets, reduction="none").double()
-        sums = torch.zeros(2 * len(batch), dtype=torch.float64, device=device)
-        return sums.index_add(0, batch.owners.to(device), token_logps).view(-1, 2)
+        logits: Tensor = self._model.lm_head(read).float()
+        return logits
+
+    def token_logps(self, batch: PreferenceBatch) -> Tensor:
+        """Log-probability of each scored token, nats, float64 of shape (n,)."""
+        return target_logps(self.logits(batch), batch.targets)
+
+    def pair_logps(self, batch: PreferenceBatch) -> Tensor:
+        """Summed log-probability of chosen and rejected answers, nats, float64 (pairs, 2)."""
+        return batch.summed(self.token_logps(batch))
+
+
+def target_logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of one token at each place, nats, float64 of shape (n,)."""
+    return -cross_entropy(logits, targets.to(logits.device), reduction="none").double()
 
 
 def tokenise_pair(
@@ -215,19 +249,40 @@ def tokenise_pair(
     max_prompt: int,
     max_answer: int,
 ) -> PairTokens | None:
-    """A pair in tokens; both answers keep their first `max_answer` tokens.
+    """A pair in tokens as `read_pair` gives it, or None where nothing is to be learnt."""
+    found = read_pair(tokenizer, prompt, chosen, rejected, max_prompt, max_answer)
+    return found if isinstance(found, PairTokens) else None
 
-    None where nothing is to be learnt: the prompt is longer than `max_prompt` tokens, an answer is
-    empty, or the two are equal as far as they are kept.
+
+def read_pair(
+    tokenizer: Any,  # noqa: ANN401 - a transformers tokenizer
+    prompt: Text,
+    chosen: Text,
+    rejected: Text,
+    max_prompt: int,
+    max_answer: int,
+) -> PairTokens | str:
+    """A pair in tokens, or why nothing is to be learnt from it.
+
+    Both answers keep their first `max_answer` tokens. A pair teaches nothing where the prompt is
+    longer than `max_prompt` tokens, an answer is empty, or the two are equal as far as they are
+    kept.
     """
-    limit = max_prompt + max_answer
-    sides = [tokenise_completion(tokenizer, prompt, text, limit) for text in (chosen, rejected)]
+    try:
+        sides = [
+            tokenise_completion(tokenizer, prompt, text, max_prompt + max_answer)
+            for text in (chosen, rejected)
+        ]
+    except ScoringError as error:
+        return str(error)
+    if any(side.response_start > max_prompt for side in sides):
+        return f"the prompt is longer than {max_prompt} tokens"
+    if any(side.empty for side in sides):
+        return "an answer is empty"
     start = max(min(side.response_start for side in sides), 1)
-    if any(side.empty or side.response_start > max_prompt for side in sides):
-        return None
     answers = tuple(_ids(side)[start : side.response_start + max_answer] for side in sides)
     if torch.equal(*answers):
-        return None
+        return f"both answers are the same in their first {max_answer} tokens"
     first, second = (max(side.response_start - start, 0) for side in sides)
     return PairTokens(_ids(sides[0])[:start], (answers[0], answers[1]), (first, second))
 
@@ -326,7 +381,7 @@ def train_preferences(
 
     Raises:
         Cancelled: asked to stop; the weights stay as the last step left them.
-        ModelError: the loss is no longer finite; the last update was not made.
+        TrainingError: the loss is no longer finite; the last update was not made.
         ValueError: no pairs, or `reference` is not theirs.
     """
     if not pairs or reference.shape != (len(pairs), 2):
@@ -346,7 +401,10 @@ def train_preferences(
         logps = top.pair_logps(PreferenceBatch.of([pairs[i] for i in places]))
         base = reference[places].to(logps)
         loss = dpo_loss(logps[:, 0], logps[:, 1], base[:, 0], base[:, 1], recipe.beta).mean()
-        norm = _update(loss, optimiser, weights, recipe.max_grad_norm, number)
+        gradients = torch.autograd.grad(loss, weights)
+        norm = descend(
+            float(loss.detach()), gradients, weights, optimiser, recipe.max_grad_norm, number
+        )
         rewards = logps.detach() - base
         accuracy = float(reward_accuracy(rewards[:, 0], rewards[:, 1]).mean())
         steps.append(Step(number, len(plan), float(loss.detach()), accuracy, norm, rate))
@@ -378,26 +436,6 @@ def save_adapter(peft_model: Any, folder: Path) -> None:  # noqa: ANN401 - a pef
         settings["target_modules"] = sorted(settings["target_modules"])
         (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
         (Path(work) / "adapter_model.safetensors").replace(folder / "adapter_model.safetensors")
-
-
-def _update(
-    loss: Tensor,
-    optimiser: torch.optim.Optimizer,
-    weights: list[torch.nn.Parameter],
-    max_norm: float,
-    number: int,
-) -> float:
-    """One step down the gradient; returns the gradient's length."""
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = float(torch.nn.utils.clip_grad_norm_(weights, max_norm))
-    if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
-        raise ModelError(
-            f"Training diverged at step {number}: the loss is {float(loss.detach())}, its gradient "
-            f"{norm} long. Take a lower learning rate or a smaller beta."
-        )
-    optimiser.step()
-    return norm
 
 
 def _plan(n: int, recipe: Recipe, seed: int) -> Iterator[list[int]]:
