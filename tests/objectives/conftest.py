@@ -1,6 +1,6 @@
 import pytest
-import torch
 from hypothesis import settings
+from trl_block import oracle_pairs
 
 from workbench.objectives.logps import PairLogps
 
@@ -12,17 +12,4 @@ settings.load_profile("no deadline")
 @pytest.fixture(scope="session")
 def table_pairs() -> PairLogps:
     """The four pairs of the oracle table (core 4.3), with what else an objective may read."""
-    rows = [
-        [-10, -25, -7, -40],
-        [-12, -20, -7, -65],
-        [-11, -24, -7, -55],
-        [-11, -26, -7, -45],
-        [5, 10, 4, 20],
-        [6, 9, 4, 30],
-        [-8, -9, -30, -4],
-        [3, 4, 9, 2],
-        [-9, -21, -6, -33],
-        [4, 11, 3, 19],
-        [0.4, 1.2, -0.3, 1.5],
-    ]
-    return PairLogps(*torch.tensor(rows, dtype=torch.float64))
+    return oracle_pairs()

@@ -1,17 +1,14 @@
 """Numbers from outside: the table of core 4.3, and TRL's own code where it is installed."""
 
-import math
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
+from trl_block import dpo_losses
 
 from workbench.objectives.catalogue import OBJECTIVES
 from workbench.objectives.cpo import cpo_preference_loss
@@ -174,49 +171,15 @@ def trl_losses(
     pairs: PairLogps, loss_type: str, smoothing: float, divergence: str = "reverse_kl"
 ) -> Tensor:
     """Run the loss block of the installed TRL (0.29 or later), cut out of its trainer."""
-    trl = pytest.importorskip("trl")
-    lines = (Path(trl.__file__).parent / "trainer" / "dpo_trainer.py").read_text("utf-8")
-    method = lines.find("def _compute_loss(")
-    start = lines.find("        # Get the log ratios for the chosen and rejected responses", method)
-    end = lines.find("            if self.use_weighting:", start)
-    if min(start, end) < 0:
-        pytest.skip("this TRL has no loss block that we know how to cut out")
-    block = textwrap.dedent(lines[start:end]) + "\n    found.append(per_sequence_loss)\n"
-    # TRL has no limit for float64 in its table of exponents.
-    block = block.replace("torch.float32: 80.0}", "torch.float32: 80.0, torch.float64: 700.0}")
-    lengths = torch.cat([pairs.require("n_chosen"), pairs.require("n_rejected")])
-    mask = (torch.arange(32) < lengths[:, None]).long()
-    trainer = SimpleNamespace(
+    config = SimpleNamespace(
         f_divergence_type=divergence,
         f_alpha_divergence_coef=0.5,
         beta=0.1,
         label_smoothing=smoothing,
-        loss_types=[loss_type],
-        loss_weights=[1.0],
-        args=SimpleNamespace(discopop_tau=0.05),
+        loss_type=[loss_type],
+        discopop_tau=0.05,
     )
-    found: list[Tensor] = []
-    names = {
-        "self": trainer,
-        "chosen_logps": pairs.policy_chosen,
-        "rejected_logps": pairs.policy_rejected,
-        "ref_chosen_logps": pairs.reference_chosen,
-        "ref_rejected_logps": pairs.reference_rejected,
-        "completion_mask": mask,
-        "shift_completion_mask": mask,
-        "torch": torch,
-        "F": functional,
-        "math": math,
-        "device": "cpu",
-        "found": found,
-    }
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # some of TRL's constants are tensors
-    try:
-        exec(block, names)
-    finally:
-        torch.set_default_dtype(usual)
-    return found[0]
+    return dpo_losses(pairs, config)[0]
 
 
 @pytest.mark.parametrize("row", TRL_NAMES)

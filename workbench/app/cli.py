@@ -1,4 +1,4 @@
-"""The command line: serve, score, export, models, data, doctor, study.
+"""The command line: serve, score, export, models, data, doctor, study, trl.
 
 Exit codes: 0 done, 1 the input or the machine was at fault (the message says how), 2 wrong usage,
 130 stopped by the user before it was done (a server that is stopped was done: 0). `--json` prints
@@ -12,16 +12,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
 from workbench import __version__
-from workbench.app import study_commands
+from workbench.app import study_commands, trl_commands
 from workbench.app.printing import Json, one_line, print_json, print_rows, progress
 from workbench.defaults import DEFAULT_POLICY, DEFAULT_REFERENCE, DEFAULT_SOURCE
 from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.engine.settings import Settings
 
 app = cyclopts.App(
     name="workbench",
@@ -85,26 +88,41 @@ def score(
     reference: Model = DEFAULT_REFERENCE,
     beta: float = 0.1,
     out: Path | None = None,
+    engine: Literal["local", "ray"] = "local",
+    actors: int = 1,
+    address: str | None = None,
+    block: int = 1024,
     as_json: Json = False,
 ) -> None:
     """Score a set under two models; print the live quantities, write the pairs' values.
 
+    With `--engine ray` a set of any size is scored in blocks, by several processes on this machine
+    or on a cluster; the same command goes on where an earlier one was stopped.
+
     Args:
-        source: The set to score.
+        source: The set to score; on Ray also a folder of .jsonl or .parquet files.
         policy: Model whose preferences are looked at.
         reference: Model it is compared with.
         beta: Inverse temperature of the implicit reward, above 0.
-        out: File for the table of all pairs (.csv, .parquet, .jsonl or .json).
+        out: File for the table of all pairs (.csv, .parquet, .jsonl or .json); on Ray a folder.
+        engine: Where models run: in this process, or on Ray.
+        actors: Processes on Ray, each with both models.
+        address: Of a running Ray cluster, HOST:PORT or auto; none starts one on this machine.
+        block: Pairs a part on Ray.
         as_json: Print JSON.
     """
-    from workbench.app.report import score_set, write_table
-    from workbench.data.files import check_place
     from workbench.engine.settings import Settings
     from workbench.scoring.models import parse_model
 
     settings = Settings(beta=beta)
     for model in (policy, reference):
         parse_model(model)
+    if engine == "ray":
+        _score_on_ray(source, policy, reference, settings, out, (actors, address, block), as_json)
+        return
+    from workbench.app.report import score_set, write_table
+    from workbench.data.files import check_place
+
     if out is not None:
         check_place(out)
     with progress(quiet=as_json) as report:
@@ -185,6 +203,7 @@ def doctor(*, as_json: Json = False) -> int:
 
 
 app.command(study_commands.app)
+app.command(trl_commands.app)
 app.register_install_completion_command(add_to_startup=False)
 
 
@@ -215,6 +234,28 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _without_output(error)
     return code or 0
+
+
+def _score_on_ray(
+    source: str,
+    policy: str,
+    reference: str,
+    settings: "Settings",
+    out: Path | None,
+    cluster: tuple[int, str | None, int],
+    as_json: bool,
+) -> None:
+    from workbench.app.cluster_report import Cluster, score_set_on_ray
+    from workbench.errors import DataError
+
+    if out is None:
+        raise DataError("Scores on Ray are written in parts; give a folder for them: --out FOLDER.")
+    with progress(quiet=as_json) as report:
+        found = score_set_on_ray(
+            source, policy, reference, settings, out, Cluster(*cluster), _by_count(report)
+        )
+    values = {**asdict(found.summary), "parts": found.parts, "scored_now": found.parts_scored_now}
+    _print(values, as_json, title=f"{source}: {policy} against {reference}")
 
 
 def _failed(message: str, code: int) -> int:
