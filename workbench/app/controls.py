@@ -177,7 +177,14 @@ class ModelControls:
     def refresh(self) -> None:
         """Follow what another tab chose."""
         models = self._state.session.models
-        self.policy.value, self.reference.value = models["policy"], models["reference"]
+        for widget, name in (
+            (self.policy, models["policy"]),
+            (self.reference, models["reference"]),
+        ):
+            # A name that is not offered would show as an empty field.
+            if name not in widget.options:
+                widget.options = sorted({*widget.options, name})
+            widget.value = name
 
     def _chosen(self) -> None:
         asked = self.policy.value or "", self.reference.value or ""

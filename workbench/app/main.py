@@ -14,7 +14,8 @@ from panel_material_ui.template.base import Page as Template
 from workbench.app.browser import Connection, Downloads, Shortcuts
 from workbench.app.controls import Controls, DataControls, ModelControls, StateControls
 from workbench.app.opening import Opener
-from workbench.app.pages import Page
+from workbench.app.pages import LivePage, Page
+from workbench.app.pages.train_transport import KEYS as TRAINING_KEYS
 from workbench.app.panes import SummaryStrip, Warnings, table_html, table_pane, text
 from workbench.app.server import ServerOptions, address_of, make_server
 from workbench.app.state import PAGES, PageState
@@ -30,20 +31,21 @@ _log = logging.getLogger(__name__)
 _POLL_MS = 100
 _ASKED = {
     "DID": ("tokens",),
-    "Attribution": ("attribution",),
+    "Attribution": ("attribution", "influence"),
     "Fairness": ("permutation", "joint"),
 }
 _KEYS = {
-    "1 … 6": "go to a page",
+    f"1 … {len(PAGES)}": "go to a page",
     "j / k": "select the next or the previous pair",
     "[ / ]": "make β smaller or larger",
     "Ctrl+Z / Ctrl+Shift+Z": "undo or redo an edit",
+    **TRAINING_KEYS,
     "?": "show these keys (on Pairs: those of the table)",
 }
 
 
 class App:
-    """One browser tab: the sidebar, the strip of live quantities, and the six pages."""
+    """One browser tab: the sidebar, the strip of live quantities, and the pages."""
 
     def __init__(self, workspace: Workspace, session: Session, query: dict[str, str]) -> None:
         self._workspace = workspace
@@ -55,7 +57,7 @@ class App:
             names = session.store.pairs().attribute_names()
             self.state.settings = self.state.settings.replaced(attributes=tuple(names))
         self._opener = Opener(workspace, session, _go)
-        self._pages = _pages(self.state, self._opener.take)
+        self._pages = _pages(self.state, self._opener.take, self._use_policy)
         self._strip = SummaryStrip(self.state)
         self._warnings = Warnings(self.state)
         self._controls = Controls(self.state)
@@ -99,7 +101,6 @@ class App:
 
     def start(self) -> None:
         """Begin scoring and looking for news; ends with the browser's tab."""
-        self.state.session.score()
         pn.state.onload(self._loaded)
         pn.state.add_periodic_callback(self._tick, _POLL_MS)
         pn.state.on_session_destroyed(lambda context: self._opener.close())
@@ -112,7 +113,8 @@ class App:
         watch(lambda event: setattr(self._tabs, "active", PAGES.index(event.new)), "page")
         watch(lambda *events: self._refresh(), ["settings", "changed", "page", "group_by", "dark"])
         watch(lambda event: self._page.mark(), "selected")
-        watch(lambda *events: self._remember(), ["settings", "page", "group_by", "selected"])
+        kept = ["settings", "page", "group_by", "selected", "study"]
+        watch(lambda *events: self._remember(), kept)
 
     def _shortcuts(self) -> Shortcuts:
         def go(page: str) -> Callable[[], None]:
@@ -148,6 +150,9 @@ class App:
     def _use_models(self, policy: str, reference: str) -> None:
         self._workspace.use_models(self.state.session, policy=policy, reference=reference)
 
+    def _use_policy(self, policy: str) -> None:
+        self._models.put(policy, self.state.session.models["reference"])
+
     def _remember(self) -> None:
         if pn.state.location is not None:
             pn.state.location.search = "?" + urlencode(self.state.to_query())
@@ -156,6 +161,8 @@ class App:
         # What changes between the first paint and this moment may never reach the browser, and
         # the browser has put its own address in the place of ours.
         self._ready = True
+        # Not sooner: fetching a model and building the page on the same cores delays both.
+        self.state.session.score()
         self._refresh()
         self._remember()
 
@@ -167,6 +174,8 @@ class App:
         if problem := self._opener.poll():
             self.state.message = problem
         self._await_answers()
+        if isinstance(self._page, LivePage):
+            self._page.tick()
 
     def _await_answers(self) -> None:
         """Bring a page up to date when the worker has answered a slow question of its."""
@@ -248,13 +257,17 @@ def _keys_table() -> Any:  # noqa: ANN401 - a Panel pane
     return pane
 
 
-def _pages(state: PageState, take: Callable[[PreferenceSet], None]) -> dict[str, Page]:
+def _pages(
+    state: PageState, take: Callable[[PreferenceSet], None], use_policy: Callable[[str], None]
+) -> dict[str, Page]:
     from workbench.app.pages.attribution import AttributionPage
     from workbench.app.pages.did import DidPage
     from workbench.app.pages.fairness import FairnessPage
     from workbench.app.pages.pairs import PairsPage
     from workbench.app.pages.ranking import RankingPage
     from workbench.app.pages.rewards import RewardsPage
+    from workbench.app.pages.studies import StudiesPage
+    from workbench.app.pages.train import TrainPage
 
     return {
         "Pairs": PairsPage(state, take),
@@ -263,6 +276,8 @@ def _pages(state: PageState, take: Callable[[PreferenceSet], None]) -> dict[str,
         "DID": DidPage(state),
         "Fairness": FairnessPage(state),
         "Attribution": AttributionPage(state),
+        "Train": TrainPage(state, use_policy),
+        "Studies": StudiesPage(state),
     }
 
 

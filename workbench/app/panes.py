@@ -68,7 +68,7 @@ class FigurePane:
         self.figure = Figure.blank()
         self.live = LiveFigure(height=height, theme=state.theme, margin=0)
         self.live.param.watch(self._picked, "selection")
-        self.menu = _export_menu(self.save)
+        self.menu = export_menu(self.save)
         self.view = pn.Column(
             self.live, self.menu, sizing_mode="stretch_width", margin=(6, 10),
             styles={"position": "relative", "min-width": "300px"},
@@ -104,7 +104,8 @@ class FigurePane:
                 self._state.select_row(row)
 
 
-def _export_menu(save: Callable[[str], None]) -> Any:  # noqa: ANN401 - a Panel widget
+def export_menu(save: Callable[[str], None]) -> Any:  # noqa: ANN401 - a Panel widget
+    """A button in the corner that lists the forms of export and calls `save` with the chosen."""
     menu = pmui.MenuButton(
         label="", icon="download", size="small", variant="text", margin=0, styles=_CORNER,
         description="Save this figure with its data and the page's state",

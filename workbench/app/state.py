@@ -11,14 +11,14 @@ from workbench.engine.session import Session
 from workbench.engine.settings import Settings, SettingsError
 from workbench.errors import WorkbenchError
 
-PAGES = ("Pairs", "Rewards", "Ranking", "DID", "Fairness", "Attribution")
+PAGES = ("Pairs", "Rewards", "Ranking", "DID", "Fairness", "Attribution", "Train", "Studies")
 
 
 class PageState(param.Parameterized):
     """One browser tab's view of a session; pages watch its parameters.
 
-    `settings`, `selected` (a pair id), `page` and `group_by` (an attribute's name or "") are
-    kept in the address; `changed` is triggered when pairs or scores change.
+    `settings`, `selected` (a pair id), `page`, `study` and `group_by` (an attribute's name or "")
+    are kept in the address; `changed` is triggered when pairs or scores change.
     """
 
     settings = param.ClassSelector(class_=Settings, default=Settings())
@@ -27,6 +27,7 @@ class PageState(param.Parameterized):
     group_by = param.String("")
     dark = param.Boolean(False)
     changed = param.Event()
+    study = param.String("", doc="Slug of the study that is open on Studies; empty for none.")
     message = param.String(
         "", doc="What to tell the user now, for example why an edit was refused."
     )
@@ -118,7 +119,12 @@ class PageState(param.Parameterized):
     def to_query(self) -> dict[str, str]:
         """Everything that the address keeps."""
         query = {"session": self.session.session_id, **self.settings.to_query()}
-        kept = {"page": self.page, "pair": self.selected, "group": self.group_by}
+        kept = {
+            "page": self.page,
+            "pair": self.selected,
+            "group": self.group_by,
+            "study": self.study,
+        }
         return query | {key: value for key, value in kept.items() if value and value != PAGES[0]}
 
     def read_query(self, query: dict[str, str]) -> None:
@@ -130,3 +136,4 @@ class PageState(param.Parameterized):
         self.page = query["page"] if query.get("page") in PAGES else self.page
         self.selected = query.get("pair", self.selected)
         self.group_by = query.get("group", self.group_by)
+        self.study = query.get("study", self.study)

@@ -15,6 +15,7 @@ from workbench.data.pairs import PreferenceSet
 from workbench.engine.fairness import (
     AttributeColumn,
     AttributeColumns,
+    AttributeDependence,
     FairnessTable,
     JointDependence,
     fairness_table,
@@ -139,25 +140,12 @@ class LiveTables:
             return self._summary(settings)
 
     def _summary(self, settings: Settings) -> Summary:
-        snapshot, rewards = self.snapshot, self.rewards(settings)
-        ranking, did = self.ranking(settings), self.did(settings)
-        strongest = self.fairness(settings).strongest
-        return Summary(
-            pairs=len(snapshot.pairs),
-            scored=len(rewards.rows),
-            mean_margin=_mean(rewards.margin),
-            mean_chosen_reward=_mean(rewards.chosen),
-            mean_rejected_reward=_mean(rewards.rejected),
-            reward_accuracy=_mean(rewards.accuracy),
-            ranking_accuracy=_mean(ranking.correct),
-            reference_accuracy=_mean(ranking.reference_correct),
-            idealized_accuracy=_mean(ranking.idealized_correct),
-            alignment_gap=ranking.alignment_gap if len(rewards.rows) else float("nan"),
-            did_entropy=_mean(did.entropy),
-            did_efficiency=_mean(did.efficiency),
-            did_prompts=len(did.entropy),
-            dependence=strongest.distance_correlation if strongest else float("nan"),
-            dependence_of=strongest.name if strongest else "",
+        return summarise(
+            len(self.snapshot.pairs),
+            self.rewards(settings),
+            self.ranking(settings),
+            self.did(settings),
+            self.fairness(settings).strongest,
         )
 
     def _fairness_key(self, settings: Settings) -> Hashable:
@@ -175,6 +163,41 @@ class LiveTables:
                 self._memo[name] = key, compute()
         value: T = self._memo[name][1]
         return value
+
+
+def summarise(
+    pairs: int,
+    rewards: RewardTable,
+    ranking: RankingTable,
+    did: DidTable,
+    strongest: AttributeDependence | None = None,
+) -> Summary:
+    """One number for each live quantity of a set.
+
+    Args:
+        pairs: How many there are, the unscored ones too.
+        rewards: Of the usable pairs, like the next two.
+        ranking: Ranking accuracies.
+        did: Differential information.
+        strongest: The dependence to show, where there are attributes.
+    """
+    return Summary(
+        pairs=pairs,
+        scored=len(rewards.rows),
+        mean_margin=_mean(rewards.margin),
+        mean_chosen_reward=_mean(rewards.chosen),
+        mean_rejected_reward=_mean(rewards.rejected),
+        reward_accuracy=_mean(rewards.accuracy),
+        ranking_accuracy=_mean(ranking.correct),
+        reference_accuracy=_mean(ranking.reference_correct),
+        idealized_accuracy=_mean(ranking.idealized_correct),
+        alignment_gap=ranking.alignment_gap if len(rewards.rows) else float("nan"),
+        did_entropy=_mean(did.entropy),
+        did_efficiency=_mean(did.efficiency),
+        did_prompts=len(did.entropy),
+        dependence=strongest.distance_correlation if strongest else float("nan"),
+        dependence_of=strongest.name if strongest else "",
+    )
 
 
 def _ranking_part(settings: Settings) -> Settings:

@@ -68,8 +68,8 @@ def matplotlib_figure(figure: Figure, dark: bool) -> "Canvas":
     shown = palette.theme(dark)
     canvas = Canvas(figsize=_SIZE, facecolor=shown.background, layout="constrained")
     axes = canvas.add_subplot(facecolor=shown.background)
-    _draw_texts(canvas, axes, figure, dark)
-    _draw_axes(axes, figure, dark)
+    draw_texts(canvas, axes, figure, dark)
+    draw_axes(axes, figure, dark)
     if figure.is_blank:
         _draw_message(axes, figure, dark)
         return canvas
@@ -77,7 +77,7 @@ def matplotlib_figure(figure: Figure, dark: bool) -> "Canvas":
         _draw(axes, figure, layer, dark, depth)
     _fix_domains(axes, figure)
     if not figure.x.names:
-        _draw_legend(canvas, axes, dark)
+        draw_legend(canvas, axes, dark)
     return canvas
 
 
@@ -122,7 +122,8 @@ def _letters() -> frozenset[int]:
     return frozenset(found)
 
 
-def _draw_texts(canvas: "Canvas", axes: "Axes", figure: Figure, dark: bool) -> None:
+def draw_texts(canvas: "Canvas", axes: "Axes", figure: Figure, dark: bool) -> None:
+    """Title, note and axis titles."""
     shown = palette.theme(dark)
     canvas.get_layout_engine().set(w_pad=0.12, h_pad=0.05)  # type: ignore[union-attr, call-arg]
     title = "\n".join(textwrap.wrap(drawable(figure.title, 160), 70))
@@ -133,12 +134,13 @@ def _draw_texts(canvas: "Canvas", axes: "Axes", figure: Figure, dark: bool) -> N
     axes.set_ylabel(drawable(figure.y.title, 60), color=shown.text)
 
 
-def _draw_axes(axes: "Axes", figure: Figure, dark: bool) -> None:
+def draw_axes(axes: "Axes", figure: Figure, dark: bool) -> None:
+    """Scales, grid and spines."""
     shown = palette.theme(dark)
     for name, axis in (("x", figure.x), ("y", figure.y)):
         if axis.scale == "log" and not figure.is_blank:
             getattr(axes, f"set_{name}scale")("log", nonpositive="mask")
-            _plain_powers(getattr(axes, f"{name}axis"))
+            plain_powers(getattr(axes, f"{name}axis"))
     axes.grid(True, color=shown.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", colors=shown.muted, labelsize=9)
@@ -147,7 +149,7 @@ def _draw_axes(axes: "Axes", figure: Figure, dark: bool) -> None:
         spine.set_color(shown.muted)
 
 
-def _plain_powers(axis: "MplAxis") -> None:
+def plain_powers(axis: "MplAxis") -> None:
     """Ticks as 0.01 and 100: the usual ones are TeX, which is off."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -188,7 +190,8 @@ def _lean(axes: "Axes", count: int) -> None:
             label.set_rotation_mode("anchor")
 
 
-def _draw_legend(canvas: "Canvas", axes: "Axes", dark: bool) -> None:
+def draw_legend(canvas: "Canvas", axes: "Axes", dark: bool) -> None:
+    """The names that were given to what is drawn, each once."""
     handles, labels = axes.get_legend_handles_labels()
     # The first layer of a name stands for it, as on the page.
     named = [(label, handle) for handle, label in zip(handles, labels, strict=True) if label]

@@ -20,12 +20,16 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from workbench import palette
 from workbench.data.cells import encode_value, neutralise
 from workbench.errors import WorkbenchError
 from workbench.views.figure import Figure, FigureError, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Canvas
 
 Form = Literal["png", "svg", "pdf", "html", "csv", "json"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -43,8 +47,33 @@ class ExportError(WorkbenchError):
     """A figure that cannot be written, or a file that holds none of ours."""
 
 
+class Exportable(Protocol):
+    """A figure that can be drawn and written as JSON."""
+
+    @property
+    def title(self) -> str:
+        """What it shows."""
+        ...
+
+    def to_json(self) -> str:
+        """All of it, as the text of a JSON object."""
+        ...
+
+    def to_plotly(self, dark: bool = False) -> Any:  # noqa: ANN401 - plotly has no types
+        """As a `plotly.graph_objects.Figure`."""
+        ...
+
+    def to_matplotlib(self, dark: bool = False) -> "Canvas":
+        """As a `matplotlib.figure.Figure`, called inside `draw_matplotlib.style`."""
+        ...
+
+    def table(self) -> "pd.DataFrame":
+        """Its numbers."""
+        ...
+
+
 def export_figure(
-    figure: Figure, path: Path | str, state: Mapping[str, Any], dark: bool = False
+    figure: Exportable, path: Path | str, state: Mapping[str, Any], dark: bool = False
 ) -> Path:
     """Write a figure with its data and state; the form follows the file's suffix.
 
@@ -61,7 +90,7 @@ def export_figure(
 
 
 def figure_bytes(
-    figure: Figure, form: Form | str, state: Mapping[str, Any], dark: bool = False
+    figure: Exportable, form: Form | str, state: Mapping[str, Any], dark: bool = False
 ) -> bytes:
     """A figure with its data and state as the content of a file, for a download.
 
@@ -76,6 +105,19 @@ def figure_bytes(
 
 def read_export(path: Path | str) -> tuple[Figure, dict[str, Any]]:
     """The figure and the state that an exported png, svg, pdf, html or json holds.
+
+    Raises:
+        ExportError: the file cannot be read, or holds no figure of the workbench.
+    """
+    text, state = read_payload(path)
+    try:
+        return Figure.from_json(text), state
+    except FigureError as error:
+        raise ExportError(f"the figure inside {Path(path).name} is damaged: {error}") from error
+
+
+def read_payload(path: Path | str) -> tuple[str, dict[str, Any]]:
+    """The JSON of the figure, of whichever kind, and the state that an exported file holds.
 
     Raises:
         ExportError: the file cannot be read, or holds no figure of the workbench.
@@ -106,7 +148,7 @@ def _form_of(path: Path) -> str:
 # ------------------------------------------------------------------ the payload
 
 
-def _payload(figure: Figure, state: Mapping[str, Any]) -> str:
+def _payload(figure: Exportable, state: Mapping[str, Any]) -> str:
     """Figure and state as ASCII JSON without <, > and &: harmless in HTML, XML and scripts."""
     held = {"form": _NAME, "version": _VERSION, "figure": json.loads(figure.to_json())}
     text = _state_json(held | {"state": dict(state)})
@@ -122,14 +164,14 @@ def _state_json(state: Mapping[str, Any]) -> str:
         raise ExportError(f"the state cannot be written as JSON: {error}") from error
 
 
-def _opened(payload: str, name: str) -> tuple[Figure, dict[str, Any]]:
+def _opened(payload: str, name: str) -> tuple[str, dict[str, Any]]:
     try:
         held = json.loads(payload)
         if held["form"] != _NAME or held["version"] != _VERSION:
             raise ExportError(f"{name} was written by another version of the workbench")
         state = held["state"]
-        figure = Figure.from_json(json.dumps(held["figure"]))
-    except (ValueError, KeyError, TypeError, RecursionError, FigureError) as error:
+        figure = json.dumps(held["figure"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ExportError(f"the figure inside {name} is damaged: {error}") from error
     if not isinstance(state, dict):
         raise ExportError(f"the state inside {name} is damaged: it is no JSON object")
@@ -153,14 +195,14 @@ def _unpacked(raw: bytes) -> str | None:
 # ------------------------------------------------------------------ drawn by matplotlib
 
 
-def _drawn(figure: Figure, form: str, dark: bool, metadata: Mapping[str, Any]) -> bytes:
+def _drawn(figure: Exportable, form: str, dark: bool, metadata: Mapping[str, Any]) -> bytes:
     import matplotlib
 
-    from workbench.views.draw_matplotlib import matplotlib_figure, style
+    from workbench.views.draw_matplotlib import style
 
     file = io.BytesIO()
     with _DRAWING, matplotlib.rc_context(style()):
-        canvas = matplotlib_figure(figure, dark)
+        canvas = figure.to_matplotlib(dark)
         canvas.savefig(
             file, format=form, dpi=_DPI, metadata=metadata, facecolor=canvas.get_facecolor()
         )
@@ -171,7 +213,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = len(_SIGNATURE) + 25
 
 
-def _png(figure: Figure, state: Mapping[str, Any], dark: bool) -> bytes:
+def _png(figure: Exportable, state: Mapping[str, Any], dark: bool) -> bytes:
     """The payload lies in a zTXt chunk behind the header."""
     raw = _drawn(figure, "png", dark, {"Software": None})
     packed = zlib.compress(_payload(figure, state).encode("ascii"), 9)
@@ -193,7 +235,7 @@ def _from_png(raw: bytes) -> str | None:
     return None
 
 
-def _svg(figure: Figure, state: Mapping[str, Any], dark: bool) -> bytes:
+def _svg(figure: Exportable, state: Mapping[str, Any], dark: bool) -> bytes:
     raw = _drawn(figure, "svg", dark, {"Date": None, "Creator": None})
     title = html.escape(plain(figure.title, 300), quote=False)
     held = f'<metadata id="{_NAME}">{_payload(figure, state)}</metadata>'
@@ -209,7 +251,7 @@ def _from_svg(raw: bytes) -> str | None:
     return found.group(1).decode("ascii", "replace") if found else None
 
 
-def _pdf(figure: Figure, state: Mapping[str, Any], dark: bool) -> bytes:
+def _pdf(figure: Exportable, state: Mapping[str, Any], dark: bool) -> bytes:
     keywords = f"{_NAME}:{_packed(_payload(figure, state))}"
     dates = {"CreationDate": None, "ModDate": None}
     title = plain(figure.title, 300)
@@ -247,10 +289,20 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-def _html(figure: Figure, state: Mapping[str, Any], dark: bool) -> bytes:
+def html_page(
+    figure: Exportable, state: Mapping[str, Any], dark: bool, plotlyjs: bool | str = True
+) -> bytes:
+    """A page with the figure, its data and its state.
+
+    Args:
+        figure: The figure.
+        state: What it was drawn from.
+        dark: Whether in the dark theme.
+        plotlyjs: True to hold plotly.js itself, "directory" to read `plotly.min.js` beside it.
+    """
     drawing = figure.to_plotly(dark).to_html(
         full_html=False,
-        include_plotlyjs=True,
+        include_plotlyjs=plotlyjs,
         include_mathjax=False,
         div_id="figure",
         config={"displaylogo": False, "responsive": True},
@@ -276,7 +328,7 @@ def _from_html(raw: bytes) -> str | None:
     return found.group(1).decode("ascii", "replace") if found else None
 
 
-def _json(figure: Figure, state: Mapping[str, Any], dark: bool) -> bytes:
+def _json(figure: Exportable, state: Mapping[str, Any], dark: bool) -> bytes:
     return _payload(figure, state).encode("ascii")
 
 
@@ -284,7 +336,7 @@ def _from_json(raw: bytes) -> str | None:
     return raw.decode("ascii", "replace")
 
 
-def _csv(figure: Figure, state: Mapping[str, Any], dark: bool) -> bytes:
+def _csv(figure: Exportable, state: Mapping[str, Any], dark: bool) -> bytes:
     table = figure.table()
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\r\n")
@@ -306,14 +358,14 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - a cell of a data frame
     return str(value) if isinstance(value, int) else ""
 
 
-Writer = Callable[[Figure, Mapping[str, Any], bool], bytes]
+Writer = Callable[[Exportable, Mapping[str, Any], bool], bytes]
 Reader = Callable[[bytes], str | None]
 
 _WRITERS: dict[str, Writer] = {
     "png": _png,
     "svg": _svg,
     "pdf": _pdf,
-    "html": _html,
+    "html": html_page,
     "csv": _csv,
     "json": _json,
 }

@@ -21,6 +21,7 @@ from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure as Canvas
 
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -365,6 +366,12 @@ class Figure:
         from workbench.views.draw_plotly import plotly_figure
 
         return plotly_figure(self, dark)
+
+    def to_matplotlib(self, dark: bool = False) -> "Canvas":
+        """The figure as a `matplotlib.figure.Figure`, for use inside `draw_matplotlib.style`."""
+        from workbench.views.draw_matplotlib import matplotlib_figure
+
+        return matplotlib_figure(self, dark)
 
     def table(self) -> "pd.DataFrame":
         """All numbers of the figure, one mark a row, the layers below one another."""

@@ -15,6 +15,12 @@ function writing(event) {
   return target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement;
 }
 
+/** A space presses the button that has the focus; on a tab it has nothing to press. @param {KeyboardEvent} event @returns {boolean} */
+function pressing(event) {
+  const target = /** @type {Element} */ (event.composedPath()[0]);
+  return event.key === " " && target.matches("button:not([role=tab]), a, input:not([type=range]), [role=combobox], [role=button], [role=menuitem], [role=option]");
+}
+
 /** @param {KeyboardEvent} event @returns {string} Such as "1", "?", "Ctrl+z" or "Ctrl+Shift+z". */
 function nameOf(event) {
   const control = event.ctrlKey || event.metaKey;
@@ -27,7 +33,7 @@ function render({ model }) {
   let seq = 0;
   const press = (/** @type {KeyboardEvent} */ event) => {
     const key = nameOf(event);
-    if (event.defaultPrevented || writing(event) || !model.get("keys").includes(key)) return;
+    if (event.defaultPrevented || writing(event) || pressing(event) || !model.get("keys").includes(key)) return;
     event.preventDefault();
     seq += 1;
     model.set("pressed", { seq, key });

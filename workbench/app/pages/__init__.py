@@ -1,6 +1,6 @@
 """One module a page; `Page` is what the application asks of each."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Page(Protocol):
@@ -18,4 +18,13 @@ class Page(Protocol):
 
     def answered(self) -> None:
         """The worker has come further with a slow question that the page asked."""
+        ...
+
+
+@runtime_checkable
+class LivePage(Page, Protocol):
+    """A page that moves by itself while it is shown."""
+
+    def tick(self) -> None:
+        """Look for news; called ten times a second, so it does nothing where there is none."""
         ...
