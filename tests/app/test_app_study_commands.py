@@ -119,9 +119,59 @@ def test_a_run_that_was_written_is_repeated_to_the_same_bytes(
     assert "tables/share.csv" in capsys.readouterr().out
 
 
+def test_an_input_from_a_file_is_used_kept_and_repeated(
+    coin: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = coin.CoinStudy.fit
+
+    def weighed(self: Any, params: Any, context: Any) -> Any:
+        return plain(self, params, context) * context.table("votes")["n"][0]
+
+    monkeypatch.setattr(coin.CoinStudy, "inputs", {"votes": {"n": [1]}})
+    monkeypatch.setattr(coin.CoinStudy, "fit", weighed)
+    path = tmp_path / "votes.csv"
+    path.write_text("n\n3\n")
+    out = tmp_path / "a"
+    given = (f"votes={path}",)
+    study_commands.run("coin", preset="smoke", inputs=given, out=out, as_json=True)
+    path.unlink()
+    capsys.readouterr()
+    assert study_commands.repeat(out / "manifest.json", out=tmp_path / "b", as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["differing"] == []
+    assert str(tmp_path) not in (out / "manifest.json").read_text()
+
+
+def test_a_run_writes_every_figure_in_every_form(tmp_path: Path) -> None:
+    study_commands.run("coin", preset="smoke", out=tmp_path, as_json=True)
+    found = {path.name for path in (tmp_path / "figures").iterdir()}
+    forms = ("json", "html", "png", "svg", "pdf")
+    assert found == {*(f"share.{form}" for form in forms), "plotly.min.js"}
+
+
+def test_the_catalogue_is_printed_as_markdown(capsys: pytest.CaptureFixture[str]) -> None:
+    study_commands.list_studies(markdown=True)
+    shown = capsys.readouterr().out
+    assert shown.startswith("# Papers and their studies")
+    assert "(`coin`)" in shown
+
+
+def test_a_check_leaves_its_verdict_for_the_gallery(coin: ModuleType) -> None:
+    from workbench.study.verdicts import VerdictBook
+
+    study = coin.CoinStudy()
+    assert VerdictBook().badge(study) == "never run"
+    study_commands.run("coin", seeds=5, as_json=True)
+    assert VerdictBook().badge(study) == "passed"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"inputs": ("votes=x.csv",)}, "has no input"),
+        ({"inputs": ("votes",)}, "--input votes is no setting"),
         ({"settings": ("beta",)}, "write NAME=VALUE"),
         ({"settings": ("=3",)}, "write NAME=VALUE"),
         ({"settings": ("tosse=3",)}, "did you mean tosses"),

@@ -32,7 +32,7 @@ def sabotaged(example: ModuleType) -> Mapping[str, tuple[type, str]]:
 
     class Unseeded(base):
         def fit(self, params: Any, context: Any) -> Any:
-            return super().fit(params, context) + torch.randint(9, (1,))
+            return super().fit(params, context) + torch.randint(1 << 40, (1,))
 
     class Impure(base):
         def measure(self, fitted: Any, params: Any) -> Any:

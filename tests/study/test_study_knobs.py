@@ -1,11 +1,20 @@
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.study.errors import StudyError
-from workbench.study.knobs import knob, knob_values, knobs_of, with_knobs
+from workbench.study.knobs import (
+    Knob,
+    knob,
+    knob_values,
+    knobs_of,
+    slider_values,
+    with_knobs,
+    written,
+)
 
 
 @dataclass(frozen=True)
@@ -91,3 +100,40 @@ def ill_formed(kind: object, value: object) -> type:
 def test_an_ill_formed_declaration_is_refused(params: type, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         knobs_of(params)
+
+
+def number(**changes: object) -> Knob:
+    about: dict[str, object] = {"low": 0.0, "high": 1.0, "kind": float, "default": 0.5}
+    return Knob(name="a", stage="measure", help="x", **(about | changes))  # type: ignore[arg-type]
+
+
+@given(
+    st.just(0.0) | st.floats(-1e6, -1e-3) | st.floats(1e-3, 1e6),
+    st.floats(1e-3, 1e6),
+    st.booleans(),
+)
+def test_a_slider_runs_from_end_to_end_in_few_allowed_steps(
+    low: float, width: float, whole: bool
+) -> None:
+    if whole:
+        low, width = float(int(low)), float(int(width) + 1)
+    knob = number(low=low, high=low + width, kind=int if whole else float, default=low)
+    found = slider_values(knob)
+    assert found == sorted(set(found))
+    assert (found[0], found[-1]) == (knob.kind(low), knob.kind(low + width))
+    assert len(found) <= 140
+    assert all(knob.read(value) == value for value in found)
+
+
+def test_a_slider_over_powers_of_ten_steps_by_ratios() -> None:
+    found = slider_values(number(low=0.01, high=10.0))
+    ratios = [float(b) / float(a) for a, b in pairwise(found)]
+    assert max(ratios) <= 1.34
+    assert {0.01, 0.1, 1.0, 10.0} <= set(found)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_is_written_so_that_it_is_read_back(value: float) -> None:
+    assert float(written(value)) == value
+    assert written(0.1) == "0.1"
+    assert written(1e-5) == "1e-05"

@@ -111,3 +111,35 @@ def test_a_folder_that_cannot_be_written_is_named(example: ModuleType, tmp_path:
     place.write_text("")
     with pytest.raises(StudyError, match="file cannot be written"):
         written(example.CoinStudy(), place)
+
+
+def test_edited_inputs_are_kept_and_run_again_to_the_same_bytes(
+    example: ModuleType, tmp_path: Path
+) -> None:
+    class Weighed(example.CoinStudy):  # type: ignore[misc, name-defined]
+        inputs = {"votes": {"n": [1]}}  # noqa: RUF012
+
+        def fit(self, params: Any, context: Any) -> Any:
+            return super().fit(params, context) * context.table("votes")["n"][0]
+
+    study, mine = Weighed(), {"votes": {"n": [2]}}
+    report = run(study, study.presets["smoke"], Conditions(inputs=mine))
+    plan = read_manifest(write_report(report, tmp_path / "a"))
+    assert plan.inputs == mine
+    assert "inputs/votes.json" in plan.files
+    under = Conditions(seeds=plan.seeds, inputs=plan.inputs)
+    write_report(run(study, plan.params(study), under), tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    write_report(run(study, plan.params(study)), tmp_path / "own")
+    assert "inputs/votes.json" in differing_files(plan, tmp_path / "own")
+
+
+def test_a_manifest_reads_no_file_outside_its_folder(example: ModuleType, tmp_path: Path) -> None:
+    path = written(example.CoinStudy(), tmp_path)
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"inputs": ["../secret"]}))
+    with pytest.raises(StudyError, match="cannot name a file"):
+        read_manifest(path)
+    path.write_text(json.dumps(found | {"inputs": ["gone"]}))
+    with pytest.raises(StudyError, match=r"gone.json cannot be read"):
+        read_manifest(path)

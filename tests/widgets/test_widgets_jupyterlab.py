@@ -1,20 +1,11 @@
 """The notebook shells in a real JupyterLab, driven with Chromium."""
 
-import importlib.util
-import json
-import os
-import secrets
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_support import eventually, free_port, missing
+from browser_support import eventually
+from jupyterlab_support import cell, printed, run_all, run_cell, running_lab
 
 pytestmark = pytest.mark.browser
 CELLS = [
@@ -43,121 +34,19 @@ CELLS = [
     "figure.update(columns=columns(80), generation=7)\nprint('updated')",
 ]
 FIGURE, OTHER, STRIP, LEFT, RIGHT, REPORT, UPDATE = range(1, 8)
-QUIET = {
-    "@jupyterlab/apputils-extension/notification": {
-        "fetchNews": "false",
-        "checkForUpdates": False,
-    },
-    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
-}
-OPTIONS = [
-    "--ServerApp.ip=127.0.0.1",
-    "--ServerApp.open_browser=False",
-    "--ServerApp.port_retries=0",
-    "--ServerApp.allow_root=True",
-    "--LabApp.expose_app_in_browser=True",
-    "--LabApp.extension_manager=readonly",
-    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    "--LabApp.news_url=None",
-]
-
-
-def write_notebook(path: Path) -> None:
-    cells = [
-        {"cell_type": "code", "id": f"cell{i}", "source": source, "metadata": {}, "outputs": [],
-         "execution_count": None}
-        for i, source in enumerate(CELLS)
-    ]  # fmt: skip
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4}
-    path.write_text(json.dumps(notebook | {"nbformat_minor": 5}), encoding="utf-8")
-
-
-def write_settings(folder: Path) -> None:
-    for name, value in QUIET.items():
-        path = folder / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value), encoding="utf-8")
-
-
-def own_folders(home: Path) -> dict[str, str]:
-    """JupyterLab reads and writes below `home`, whatever the user's own settings are."""
-    names = {
-        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython",
-        "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-    }  # fmt: skip
-    return {name: str(home / folder) for name, folder in names.items()}
-
-
-def wait_until_it_answers(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[str]:
-    """The address of the notebook in a JupyterLab of its own, shut down by its process id."""
-    if importlib.util.find_spec("jupyterlab") is None:
-        missing("jupyterlab is not installed")
-    home = tmp_path_factory.mktemp("jupyterlab")
-    root = home / "root"
-    root.mkdir()
-    write_notebook(root / "widgets.ipynb")
-    write_settings(home / "settings")
-    port, token, log = free_port(), secrets.token_hex(16), home / "log.txt"
-    command = [sys.executable, "-m", "jupyterlab", *OPTIONS]
-    command += [f"--ServerApp.port={port}", f"--ServerApp.root_dir={root}"]
-    environment = os.environ | own_folders(home) | {"JUPYTER_TOKEN": token}
-    with log.open("wb") as written:
-        server = subprocess.Popen(command, env=environment, stdout=written, stderr=written)
-    try:
-        wait_until_it_answers(server, f"http://127.0.0.1:{port}/api?token={token}", log)
-        yield f"http://127.0.0.1:{port}/lab/tree/widgets.ipynb?token={token}"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait(10)
-
-
-def run_command(page: Any, name: str) -> None:
-    page.evaluate("name => window.jupyterapp.commands.execute(name)", name)
-
-
-def run_cell(page: Any, place: int) -> None:
-    page.evaluate("i => { jupyterapp.shell.currentWidget.content.activeCellIndex = i; }", place)
-    run_command(page, "notebook:run-cell")
-
-
-def cell(page: Any, place: int) -> Any:
-    return page.locator(".jp-Notebook .jp-CodeCell").nth(place)
-
-
-def printed(page: Any, place: int) -> Any:
-    return cell(page, place).locator(".jp-OutputArea-output")
+    """The address of the notebook in a JupyterLab of its own."""
+    with running_lab(tmp_path_factory.mktemp("jupyterlab"), CELLS) as url:
+        yield url
 
 
 @pytest.fixture
 def notebook(page: Any, lab: str) -> Any:
     """The notebook after all its cells have run."""
-    page.goto(lab)
-    page.wait_for_function(
-        "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel"
-        "?.status === 'idle'",
-        timeout=120_000,
-    )
-    run_command(page, "notebook:run-all-cells")
+    run_all(page, lab)
     printed(page, UPDATE).get_by_text("updated").wait_for()
     return page
 

@@ -7,6 +7,8 @@ import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from tornado.websocket import WebSocketClosedError
@@ -112,7 +114,7 @@ def make_server(page: Callable[[], Any], options: ServerOptions) -> Any:  # noqa
 def _own_routes() -> list[tuple[str, type, dict[str, Any]]]:
     from panel.io.resources import COMPONENT_PATH
     from panel.io.server import ComponentResourceHandler
-    from tornado.web import HTTPError, RequestHandler
+    from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
     class Alive(RequestHandler):
         def get(self) -> None:
@@ -127,7 +129,20 @@ def _own_routes() -> list[tuple[str, type, dict[str, Any]]]:
                 raise HTTPError(404)
             return super().parse_url_path(path)
 
-    return [(r"/alive", Alive, {}), (f"/{COMPONENT_PATH}(.*)", LoadedComponent, {})]
+    return [
+        (r"/alive", Alive, {}),
+        (r"/plotly/(plotly\.min\.js)", StaticFileHandler, {"path": _plotly_folder()}),
+        (f"/{COMPONENT_PATH}(.*)", LoadedComponent, {}),
+    ]
+
+
+def _plotly_folder() -> str:
+    """Where the plotly package keeps plotly.js; the package itself is not imported for it."""
+    found = find_spec("plotly")
+    places = found.submodule_search_locations if found else None
+    if not places:
+        raise WorkbenchError("The package plotly is not installed; install the workbench again.")
+    return str(Path(places[0]) / "package_data")
 
 
 def address_of(server: Any, options: ServerOptions) -> str:  # noqa: ANN401 - bokeh's Server

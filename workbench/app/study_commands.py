@@ -4,7 +4,7 @@ Exit codes: 0 done (and, with `--check`, every gated claim holds), 1 a gated cla
 is not caught, a repeated run differs, or the input was at fault.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from workbench.app.printing import Json, print_json, print_rows, progress
 
 if TYPE_CHECKING:
     from workbench.study.base import Study
+    from workbench.study.context import Input
     from workbench.study.knobs import Knob
     from workbench.study.result import Claim
     from workbench.study.runner import StudyReport, Verdict
@@ -22,21 +23,32 @@ if TYPE_CHECKING:
 app = cyclopts.App(name="study", help="List, show and run the studies, one for each paper.")
 Flag = Parameter(negative="")
 Repeated = Parameter(name="--set", negative="")
+Inputs = Parameter(name="--input", negative="")
 
 
 @app.command(name="list")
 def list_studies(
-    *, family: str | None = None, tag: str | None = None, as_json: Json = False
+    *,
+    family: str | None = None,
+    tag: str | None = None,
+    markdown: Annotated[bool, Flag] = False,
+    as_json: Json = False,
 ) -> None:
     """List the studies, and those that could not be loaded.
 
     Args:
         family: Only studies of this family.
         tag: Only studies with this tag.
+        markdown: Print the workbench's own studies as a page of Markdown, that of docs/papers.md.
         as_json: Print JSON.
     """
-    from workbench.study.catalogue import open_catalogue
+    from workbench.study.catalogue import BUILT_IN, load_study, open_catalogue
 
+    if markdown:
+        from workbench.study.words import papers_page
+
+        print(papers_page(map(load_study, BUILT_IN)), end="")
+        return
     found = open_catalogue()
     rows = [
         _row(study)
@@ -92,6 +104,7 @@ def run(
     first_seed: int = 0,
     preset: Literal["smoke", "default", "full"] = "default",
     settings: Annotated[tuple[str, ...], Repeated] = (),
+    inputs: Annotated[tuple[str, ...], Inputs] = (),
     device: str = "cpu",
     check: Annotated[bool, Flag] = False,
     controls: Annotated[bool, Flag] = False,
@@ -106,6 +119,7 @@ def run(
         first_seed: The first of them.
         preset: Sizes of the run.
         settings: A knob as NAME=VALUE (repeat for several).
+        inputs: A file in the place of an input of the study, as NAME=FILE (repeat for several).
         device: Where torch computes, for example cpu or cuda.
         check: Exit with 1 if a gated claim fails.
         controls: Run the sabotaged variants too; with --check each must fail its claim.
@@ -114,12 +128,17 @@ def run(
     """
     from workbench.study.base import preset as preset_of
     from workbench.study.catalogue import load_study
+    from workbench.study.inputs import read_input
     from workbench.study.knobs import with_knobs
 
     study = load_study(slug)
-    params = with_knobs(preset_of(study, preset), _assignments(settings))
+    params = with_knobs(preset_of(study, preset), _assignments(settings, "--set"))
+    edited = {
+        name: read_input(study, name, Path(file))
+        for name, file in _assignments(inputs, "--input").items()
+    }
     chosen = range(first_seed, first_seed + seeds)
-    report = _run(study, params, chosen, device, controls, out, as_json)
+    report = _run(study, params, chosen, device, controls, out, as_json, edited)
     _print_report(report, as_json)
     return 1 if check and not report.passes else 0
 
@@ -138,7 +157,8 @@ def repeat(manifest: Path, /, *, out: Path, as_json: Json = False) -> int:
 
     plan = read_manifest(manifest)
     study = load_study(plan.slug)
-    _run(study, plan.params(study), plan.seeds, plan.device, plan.controls, out, as_json)
+    params = plan.params(study)
+    _run(study, params, plan.seeds, plan.device, plan.controls, out, as_json, plan.inputs)
     differing = differing_files(plan, out)
     if as_json:
         print_json({"files": len(plan.files), "differing": differing})
@@ -155,28 +175,34 @@ def _run(
     controls: bool,
     out: Path | None,
     quiet: bool,
+    inputs: "Mapping[str, Input]",
 ) -> "StudyReport":
     from workbench.study.output import write_report
     from workbench.study.runner import Conditions
     from workbench.study.runner import run as run_study
     from workbench.study.runs import RunStore
+    from workbench.study.verdicts import VerdictBook
+    from workbench.views.study_figure import figure_files
 
-    store = RunStore(out / "fits" if out else None)
+    store = RunStore(out / "fits", limit=None) if out else RunStore()
     with progress(quiet) as report:
-        conditions = Conditions(seeds, device, store=store, on_progress=report)
+        conditions = Conditions(seeds, device, inputs, store, report)
         found = run_study(study, params, conditions, controls=controls)
+    VerdictBook().note(found)
     if out:
-        write_report(found, out, device)
+        write_report(found, out, device, figure_files)
     return found
 
 
-def _assignments(settings: tuple[str, ...]) -> dict[str, str]:
+def _assignments(settings: tuple[str, ...], option: str) -> dict[str, str]:
     from workbench.study.errors import StudyError
 
     parts = [each.partition("=") for each in settings]
     for (name, sign, _), each in zip(parts, settings, strict=True):
         if not name or not sign:
-            raise StudyError(f"--set {each} is no setting; write NAME=VALUE, for example beta=0.5.")
+            raise StudyError(
+                f"{option} {each} is no setting; write NAME=VALUE, for example beta=0.5."
+            )
     return {name: value for name, _, value in parts}
 
 

@@ -7,26 +7,29 @@ every change, and reads `status` and `branches`; nothing here waits for the work
 `branch` and `use`, which wait for the step in progress at most.
 """
 
-import hashlib
-import json
 import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from workbench.data.pairs import PreferencePair, PreferenceSet, Text, plain, text_to_json
-from workbench.defaults import DEFAULT_REFERENCE
+from workbench.data.pairs import PreferencePair, PreferenceSet, Text, plain
 from workbench.engine.jobs import Job, JobProgress
-from workbench.engine.pool import loaded_model
+from workbench.engine.training_setup import (
+    TrainingSetup,
+    check_setup,
+    make_policy,
+    setup_from_json,
+    setup_to_json,
+    split,
+)
 from workbench.errors import Cancelled, TrainingError
 from workbench.training.capabilities import SavedPolicy, WritingPolicy
 from workbench.training.history import CHUNK, PairEvaluation, StepRecord, evaluate
 from workbench.training.plan import TrainingPlan
-from workbench.training.policy import TrainablePolicy
 from workbench.training.reading import weights_of
 from workbench.training.snapshots import RunStore, Snapshot, SnapshotRing
 from workbench.training.trainer import Trainer
@@ -34,9 +37,9 @@ from workbench.training.trainer import Trainer
 if TYPE_CHECKING:
     from workbench.engine.session import Session
 
+__all__ = ["Branch", "Point", "Sample", "TrainingDesk", "TrainingSetup", "TrainingStatus"]
+
 Phase = Literal["empty", "preparing", "ready", "playing", "paused", "failed", "done"]
-PolicyKind = Literal["language-model", "exact", "tiny"]
-POLICY_KINDS: tuple[PolicyKind, ...] = ("language-model", "exact", "tiny")
 SLICE = 0.2
 """Seconds of quick steps after which others of the worker get their turn."""
 SAVE_EVERY = 5.0
@@ -47,33 +50,6 @@ PRIORITY = 20
 """Of a slice, behind all that a person waits for."""
 _EVALUATION, _SAMPLE = "training evaluation", "training sample"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingSetup:
-    """What a run begins with.
-
-    Attributes:
-        policy: "language-model"; "exact", a softmax over each prompt's answers; "tiny", a small
-            transformer of its own.
-        model: Name of the base of a language model, as in the model picker; without an adapter.
-        blocks: How many top blocks are trained, the trunk below being read once and kept; 0 for
-            all of them, which is slow on a CPU.
-        rank: Of the LoRA matrices; 0 trains the blocks' own weights instead.
-        max_prompt: Tokens; pairs with longer prompts are left out.
-        max_answer: Tokens; longer answers are cut.
-        held_out: Share of the prompts that are measured and never trained on; 0 for none.
-        plan: Objective, optimiser and the rest; can be changed while training.
-    """
-
-    policy: PolicyKind = "language-model"
-    model: str = DEFAULT_REFERENCE
-    blocks: int = 2
-    rank: int = 8
-    max_prompt: int = 256
-    max_answer: int = 128
-    held_out: float = 0.2
-    plan: TrainingPlan = field(default_factory=TrainingPlan)
 
 
 @dataclass(frozen=True)
@@ -268,7 +244,7 @@ class TrainingDesk:
             TrainingError: a setup that cannot work, or a folder that cannot be written; the
                 present run stays in the first case.
         """
-        _check_setup(setup)
+        check_setup(setup)
         self._halt()
         with self._hands, self._lock:
             if self._store is not None:
@@ -817,7 +793,7 @@ class TrainingDesk:
                 return
             kept[self._place.key] = self._ring.get(*self._place.key)
             run = {
-                "setup": _setup_to_json(self._setup),
+                "setup": setup_to_json(self._setup),
                 "began": self._began,
                 "branches": [line.to_json() for line in self._lines.values()],
                 "place": [self._place.branch_id, self._place.step],
@@ -831,7 +807,7 @@ class TrainingDesk:
     def _recall(
         self, run: Mapping[str, Any], snapshots: Mapping[tuple[str, int], Snapshot]
     ) -> None:
-        self._setup = _setup_from_json(run["setup"])
+        self._setup = setup_from_json(run["setup"])
         self._began = int(run["began"])
         lines = [_Line.from_json(record) for record in run["branches"]]
         self._lines = {line.branch_id: line for line in lines}
@@ -884,93 +860,3 @@ class _Line:
             records=[StepRecord.from_json(record) for record in found["records"]],
             step=int(found["step"]),
         )
-
-
-def split(
-    pairs: PreferenceSet, share: float, seed: int
-) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """Pairs to train on, and pairs of other prompts to measure, in the set's order.
-
-    A prompt's part depends on itself and the seed alone, so that no edit elsewhere moves it.
-
-    Args:
-        pairs: To be split.
-        share: Of the prompts that are held out, in expectation.
-        seed: Draws them.
-    """
-    parts: tuple[list[PreferencePair], list[PreferencePair]] = [], []
-    for pair in pairs:
-        parts[_draw(pair, seed) < share].append(pair)
-    return parts
-
-
-def _draw(pair: PreferencePair, seed: int) -> float:
-    content = json.dumps([seed, text_to_json(pair.prompt)]).encode()
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") / 2**64
-
-
-def make_policy(setup: TrainingSetup, session: "Session", began: int, job: Job) -> TrainablePolicy:
-    """The policy of a setup, at its first weights; slow, so only for the worker.
-
-    Args:
-        setup: Which one.
-        session: Whose models and pairs.
-        began: Revision of the pairs when the run began, which a table of answers is made of.
-        job: To report to.
-
-    Raises:
-        ModelError: the base cannot be loaded, or is no Llama.
-        TrainingError: the setup does not fit the base.
-    """
-    seed = setup.plan.seed
-    if setup.policy == "language-model":
-        from workbench.training.language_model import LanguageModelPolicy
-
-        return LanguageModelPolicy(
-            loaded_model(session.scorer(setup.model, job)),
-            blocks=setup.blocks,
-            rank=setup.rank,
-            seed=seed,
-            max_prompt=setup.max_prompt,
-            max_answer=setup.max_answer,
-        )
-    pairs = session.store.at(began)
-    if setup.policy == "exact":
-        from workbench.training.exact import SoftmaxPolicy
-
-        return SoftmaxPolicy.of_pairs(pairs.pairs)
-    from workbench.training.tiny_transformer import TinyTransformerPolicy
-
-    tiny = TinyTransformerPolicy.of_pairs(pairs.pairs, seed=seed)
-    train, _ = split(pairs, setup.held_out, seed)
-    # Of chosen and rejected answers alike, so that the reference has no preference to begin with.
-    tiny.imitate(
-        [(pair.prompt, answer) for pair in train for answer in (pair.chosen, pair.rejected)],
-        on_step=lambda done, total: job.report(done, total, "teaching it to write"),
-        cancelled=job.cancelled,
-    )
-    return tiny
-
-
-def _check_setup(setup: TrainingSetup) -> None:
-    if setup.policy not in POLICY_KINDS:
-        raise TrainingError(
-            f"The policy is {setup.policy!r}; choose one of {', '.join(POLICY_KINDS)}."
-        )
-    if not 0 <= setup.held_out < 1:
-        raise TrainingError(f"held_out is {setup.held_out}; give a share from 0 to below 1.")
-    for name, least in (("blocks", 0), ("rank", 0), ("max_prompt", 1), ("max_answer", 1)):
-        value = getattr(setup, name)
-        if type(value) is not int or value < least:
-            raise TrainingError(f"{name} is {value!r}; give a whole number of {least} or more.")
-
-
-def _setup_to_json(setup: TrainingSetup) -> dict[str, Any]:
-    record = {f.name: getattr(setup, f.name) for f in fields(setup)}
-    return {**record, "plan": setup.plan.to_json()}
-
-
-def _setup_from_json(record: Mapping[str, Any]) -> TrainingSetup:
-    setup = TrainingSetup(**{**record, "plan": TrainingPlan.from_json(record["plan"])})
-    _check_setup(setup)
-    return setup

@@ -10,7 +10,7 @@ is reported as a `Failure` and harms no other.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -23,6 +23,8 @@ GROUP = "workbench.studies"
 _OURS = "workbench.studies"
 BUILT_IN: Mapping[str, str] = {
     "differential-information": f"{_OURS}.differential_information:DifferentialInformation",
+    "ranking-accuracy": f"{_OURS}.ranking_accuracy:RankingAccuracy",
+    "multitype-fairness": f"{_OURS}.multitype_fairness:MultitypeFairness",
 }
 """Slug to "module:class" of every study that comes with the workbench."""
 
@@ -59,6 +61,8 @@ class Catalogue:
 
     studies: Mapping[str, Study[Any, Any]]
     failures: tuple[Failure, ...]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Slug to the distribution that brings the study."""
 
 
 def entries() -> list[Entry]:
@@ -71,13 +75,14 @@ def entries() -> list[Entry]:
 def open_catalogue() -> Catalogue:
     """Load every study; what cannot be loaded is among the failures."""
     studies: dict[str, Study[Any, Any]] = {}
-    failures = []
+    origins, failures = dict[str, str](), []
     for entry, holder in _with_holders(entries()):
         try:
             studies[entry.slug] = _load_unique(entry, holder)
+            origins[entry.slug] = entry.origin
         except StudyError as error:
             failures.append(Failure(entry, str(error)))
-    return Catalogue(studies, tuple(failures))
+    return Catalogue(studies, tuple(failures), origins)
 
 
 def load_study(slug: str) -> Study[Any, Any]:

@@ -23,6 +23,8 @@ KnobValue = bool | int | float | str
 ParamsT = TypeVar("ParamsT")
 
 _KEY = "knob"
+_MANTISSAS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+_STEPS = 60
 _SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -157,6 +159,41 @@ def with_knobs(params: ParamsT, settings: Mapping[str, object]) -> ParamsT:
     values = knob_values(params) | dict(settings)
     changed = {name: knobs[name].read(value) for name, value in values.items()}
     return replace(params, **changed)  # type: ignore[type-var]  # knobs_of has seen a dataclass
+
+
+def slider_values(knob: Knob) -> list[KnobValue]:
+    """The places of a number's slider, from lowest to highest: round, and its ends.
+
+    By equal ratios where the range spans two powers of ten or more, else by equal steps.
+    """
+    low, high = float(knob.low or 0), float(knob.high or 0)
+    if low > 0 and high / low >= 100:
+        found = _ratios(low, high)
+    else:
+        step = _round_step((high - low) / _STEPS, whole=knob.kind is int)
+        found = [low, *(round(step * k, 12) for k in _between(low, high, step)), high]
+    return sorted({knob.kind(each) for each in found})
+
+
+def written(value: KnobValue) -> str:
+    """The shortest text that is read back as the same value."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _ratios(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    marks = (float(f"{m}e{decade}") for decade in decades for m in _MANTISSAS)
+    return [low, *(each for each in marks if low < each < high), high]
+
+
+def _between(low: float, high: float, step: float) -> range:
+    return range(math.ceil(low / step), math.floor(high / step) + 1)
+
+
+def _round_step(step: float, whole: bool) -> float:
+    decade = 10.0 ** math.floor(math.log10(step))
+    rounded = next(m * decade for m in (1, 2, 5, 10) if m * decade >= step * (1 - 1e-9))
+    return max(1.0, rounded) if whole else rounded
 
 
 def _is_frozen(kind: type) -> bool:

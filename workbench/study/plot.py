@@ -1,13 +1,19 @@
 """Plotly figures for studies: one look, colours by token, and a caption with the paper's figure.
 
 Each trace remembers its colour's token, so that `dress` can redraw a figure for a dark page.
+`table` gives the numbers of any figure.
 """
 
+import base64
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from workbench import palette
 from workbench.study.base import Figure
+from workbench.study.result import Table
 
 Numbers = Sequence[Any]
 _SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down")
@@ -106,8 +112,16 @@ def rule(
     style = {"color": palette.colour(token), "dash": "dash", "width": 1.5}
     if x is not None:
         figure.add_vline(x=x, line=style, annotation_text=label)
+        _place_label(figure, "x", x, label)
     if y is not None:
         figure.add_hline(y=y, line=style, annotation_text=label)
+        _place_label(figure, "y", y, label)
+
+
+def _place_label(figure: Figure, name: str, at: float, label: str) -> None:
+    """Plotly wants a label's place on a logarithmic axis as a power of ten, a rule's not."""
+    if label and figure.layout[f"{name}axis"].type == "log" and at > 0:
+        figure.layout.annotations[-1][name] = math.log10(at)
 
 
 def caption(figure: Figure) -> str:
@@ -137,6 +151,43 @@ def dress(figure: Figure, dark: bool = False) -> Figure:
     for trace in figure.data:
         _recolour(trace, dark)
     return figure
+
+
+def values_of(data: Any) -> list[Any]:  # noqa: ANN401 - what plotly takes for a column
+    """A column of a trace as a list, rows of a matrix below one another."""
+    if isinstance(data, Mapping):
+        # Plotly packs arrays as bytes when it writes JSON.
+        raw = np.frombuffer(base64.b64decode(data["bdata"]), dtype=np.dtype(data["dtype"]))
+        return list(raw.tolist())
+    return [] if data is None else list(np.asarray(data, dtype=object).reshape(-1).tolist())
+
+
+def table(figure: Figure) -> Table:
+    """All numbers of a figure: one mark a row, the traces below one another.
+
+    Columns are the trace's name, `x`, `y`, `z` (of a map) and `text` (what one hovers over).
+    """
+    rows: dict[str, list[Any]] = {name: [] for name in ("trace", "x", "y", "z", "text")}
+    for trace in figure.data:
+        marks = _marks(trace)
+        length = max((len(each) for each in marks.values()), default=0)
+        rows["trace"] += [trace.name or ""] * length
+        for name in ("x", "y", "z", "text"):
+            found = marks.get(name, [])
+            rows[name] += found + [None] * (length - len(found))
+    return rows
+
+
+def _marks(trace: Any) -> dict[str, list[Any]]:  # noqa: ANN401 - plotly has no types
+    columns = {name: values_of(getattr(trace, name, None)) for name in ("x", "y", "text")}
+    if trace.type != "heatmap":
+        return columns
+    across, down = columns["x"], columns["y"]
+    return {
+        "x": across * len(down),
+        "y": [each for each in down for _ in across],
+        "z": values_of(trace.z),
+    }
 
 
 def _recolour(trace: Any, dark: bool) -> None:  # noqa: ANN401 - plotly has no types

@@ -1,7 +1,7 @@
 """Run a study over seeds: fit or read the fit, measure, and judge every claim."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workbench.study.base import Control, Study, preset
@@ -37,16 +37,34 @@ class Conditions:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise StudyError(f"The seeds are {list(self.seeds)}; give at least one, each once.")
 
+    def key(self, study: Study[Any, Any], params: object, seed: int) -> FitKey:
+        """What one fit under these conditions follows from."""
+        only_fit = with_knobs(study.params_type(), knob_values(params, "fit"))
+        return FitKey(study, only_fit, seed, self.device, self.all_inputs(study))
+
+    def all_inputs(self, study: Study[Any, Any]) -> Mapping[str, Input]:
+        """The study's inputs, those that were edited in the place of its own."""
+        return {**study.inputs, **(self.inputs or {})}
+
     def context(self, study: Study[Any, Any], place: int, of: int) -> StudyContext:
         """The context of one fit of several, its progress a part of the whole."""
         context = StudyContext(
             self.seeds[place % len(self.seeds)],
             self.device,
-            {**study.inputs, **(self.inputs or {})},
+            self.all_inputs(study),
             self.on_progress,
             self.cancelled,
         )
         return context.part(place / of, (place + 1) / of)
+
+
+@dataclass(frozen=True)
+class SeedFit:
+    """One seed's fitted value, in memory, and the digest of its bytes."""
+
+    seed: int
+    digest: str
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -95,13 +113,18 @@ class ControlVerdict:
 
 @dataclass(frozen=True)
 class StudyReport:
-    """All runs of a study, and what follows from them."""
+    """All runs of a study, and what follows from them.
+
+    Attributes:
+        inputs: The inputs that took the place of the study's own.
+    """
 
     study: Study[Any, Any]
     params: object
     runs: tuple[Run, ...]
     verdicts: tuple[Verdict, ...]
     controls: tuple[ControlVerdict, ...] = ()
+    inputs: Mapping[str, Input] = field(default_factory=dict)
 
     @property
     def passes(self) -> bool:
@@ -156,14 +179,76 @@ def run(
     params = with_knobs(preset(study) if params is None else params, {})
     conditions = conditions or Conditions()
     variants = study.controls if controls else {}
-    total = len(conditions.seeds) * (1 + len(variants))
-    runs = _runs(study, params, conditions, 0, total)
+    seeds = len(conditions.seeds)
+    total = seeds * (1 + len(variants))
+    fits = fit_seeds(study, params, conditions, 0, total)
+    report = measure_fits(study, params, fits, conditions.inputs)
+    if not controls:
+        return report
+    return replace(report, controls=check_controls(study, params, conditions, seeds, total))
+
+
+def fit_seeds(
+    study: Study[Any, Any],
+    params: object,
+    conditions: Conditions,
+    first: int = 0,
+    total: int | None = None,
+) -> Iterator[SeedFit]:
+    """The fits of every seed in turn, the first being number `first` of `total` to be made.
+
+    Raises:
+        StudyError: a knob is out of range, or a fitted value cannot be kept.
+        Cancelled: somebody asked it to stop.
+    """
+    total = total or len(conditions.seeds)
+    for place, seed in enumerate(conditions.seeds):
+        context = conditions.context(study, first + place, total)
+        value, digest = fit(study, params, context, conditions.store)
+        yield SeedFit(seed, digest, value)
+
+
+def measure_fits(
+    study: Study[Any, Any],
+    params: object,
+    fits: Iterable[SeedFit],
+    inputs: Mapping[str, Input] | None = None,
+) -> StudyReport:
+    """Read every seed's fit and judge the claims.
+
+    Args:
+        study: The study.
+        params: Its parameters; the measure knobs count.
+        fits: What was fitted.
+        inputs: The inputs that took the place of the study's own, for the record.
+
+    Raises:
+        StudyError: the seeds make different claims.
+    """
+    runs = [Run(each.seed, each.digest, study.measure(each.value, params)) for each in fits]
     verdicts = judge([each.result for each in runs])
-    found = [
-        _control(name, study, params, conditions, place * len(conditions.seeds), total)
-        for place, name in enumerate(variants, start=1)
-    ]
-    return StudyReport(study, params, tuple(runs), tuple(verdicts), tuple(found))
+    return StudyReport(study, params, tuple(runs), tuple(verdicts), inputs=dict(inputs or {}))
+
+
+def check_controls(
+    study: Study[Any, Any],
+    params: object,
+    conditions: Conditions,
+    first: int = 0,
+    total: int | None = None,
+) -> tuple[ControlVerdict, ...]:
+    """Run every sabotaged variant, the first fit being number `first` of `total` to be made.
+
+    Raises:
+        StudyError: a control names no gated claim.
+        Cancelled: somebody asked it to stop.
+    """
+    seeds = len(conditions.seeds)
+    total = total or seeds * len(study.controls)
+    return tuple(
+        _control(name, study, params, conditions, first + place * seeds, total)
+        for place, name in enumerate(study.controls)
+    )
 
 
 def judge(results: Sequence[StudyResult]) -> list[Verdict]:
@@ -191,17 +276,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _runs(
-    study: Study[Any, Any], params: object, conditions: Conditions, first: int, total: int
-) -> list[Run]:
-    runs = []
-    for place, seed in enumerate(conditions.seeds):
-        context = conditions.context(study, first + place, total)
-        fitted, digest = fit(study, params, context, conditions.store)
-        runs.append(Run(seed, digest, study.measure(fitted, params)))
-    return runs
-
-
 def _control(
     name: str,
     study: Study[Any, Any],
@@ -213,8 +287,8 @@ def _control(
     control = study.controls[name]
     variant = study if control.study is None else control.study
     changed = with_knobs(params, control.settings)
-    runs = _runs(variant, changed, conditions, first, total)
-    verdicts = {each.claim.name: each for each in judge([each.result for each in runs])}
+    fits = fit_seeds(variant, changed, conditions, first, total)
+    verdicts = {each.claim.name: each for each in measure_fits(variant, changed, fits).verdicts}
     if control.fails not in verdicts or not verdicts[control.fails].claim.gated:
         raise StudyError(
             f"The control {name!r} of {study.slug} is to fail {control.fails!r}, which is no gated "

@@ -32,6 +32,8 @@ from workbench.study.knobs import knob_values
 _FORMAT = 1
 _LAYERS = ("metrics", "data", "objectives", "scoring", "training", "study")
 _TREE, _ARRAYS = "fitted.json", "fitted.safetensors"
+LIMIT_BYTES = 2 * 1024**3
+"""How much the user's own run store may hold."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,33 @@ class RunStore:
 
     Args:
         root: The folder; by default `runs` in the user's data folder.
+        limit: Most bytes that it may hold, None for any number. What was used longest ago is
+            deleted first, and the newest fit never.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, limit: int | None = LIMIT_BYTES) -> None:
         self.root = root or paths.data_dir() / "runs"
+        self.limit = limit
 
     def folder(self, key: FitKey) -> Path:
         """Where a fit is, or would be, kept."""
         return self.root / key.study.slug / key.digest
+
+    def holds(self, key: FitKey) -> bool:
+        """Whether a fit is kept."""
+        return all((self.folder(key) / name).is_file() for name in (_TREE, _ARRAYS))
 
     def read(self, key: FitKey) -> Any | None:  # noqa: ANN401 - what the study fitted
         """The fitted value, or None if it was not kept, or cannot be read any more."""
         folder = self.folder(key)
         try:
             kept = Encoded((folder / _TREE).read_bytes(), (folder / _ARRAYS).read_bytes())
-            return decode(kept, package_of(key.study))
+            found = decode(kept, package_of(key.study))
         except (OSError, StudyError):
             return None
+        with suppress(OSError):
+            os.utime(folder)
+        return found
 
     def write(self, key: FitKey, fitted: object) -> str:
         """Keep a fitted value, whole or not at all, and return its digest.
@@ -109,7 +121,21 @@ class RunStore:
                 f"{folder} cannot be written ({error.strerror}); free space, or choose another "
                 "folder."
             ) from error
+        self._evict(folder)
         return encoded.digest
+
+    def _evict(self, newest: Path) -> None:
+        """Delete what was used longest ago until the rest is within the limit."""
+        if self.limit is None:
+            return
+        # A folder without a fit that begins with a dot was left by a process that was killed.
+        found = (each for each in self.root.glob("*/*") if each != newest)
+        folders = [f for f in found if (f / _TREE).is_file() or f.name.startswith(".")]
+        held = _size(newest)
+        for folder in sorted(folders, key=_last_used, reverse=True):
+            held += _size(folder)
+            if held > self.limit:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def package_of(study: Study[Any, Any]) -> str:
@@ -136,6 +162,22 @@ def sources_digest(package: str) -> str:
 def input_digest(value: Input) -> str:
     """A digest of an input's content."""
     return value.digest if isinstance(value, PreferenceSet) else _digest(dict(value))
+
+
+def _last_used(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(folder: Path) -> int:
+    held = 0
+    for path in folder.glob("*"):
+        # Another process may delete it meanwhile.
+        with suppress(OSError):
+            held += path.stat().st_size
+    return held
 
 
 def _digest(content: object) -> str:
