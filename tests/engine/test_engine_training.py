@@ -21,7 +21,8 @@ from workbench.data.pairs import PreferenceSet
 from workbench.engine.jobs import JobRunner
 from workbench.engine.pool import ModelPool
 from workbench.engine.session import Hub, Session
-from workbench.engine.training import Branch, Point, TrainingDesk, TrainingSetup, split
+from workbench.engine.training import Branch, Point, TrainingDesk, TrainingSetup
+from workbench.engine.training_setup import split
 from workbench.engine.workspace import Workspace
 from workbench.errors import TrainingError
 from workbench.scoring.models import load_model, parse_model

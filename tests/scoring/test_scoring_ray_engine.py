@@ -253,6 +253,20 @@ def test_what_is_wrong_with_a_block_is_reported_not_raised(
     assert "is no model" in BlockReport(**other(block)).problem
 
 
+def test_what_ray_gives_up_on_is_said_with_the_cure() -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: preference-workbench[ray]")
+
+    class Dying:
+        def iter_rows(self) -> Iterator[dict[str, Any]]:
+            yield vars(BlockReport(0, "a.parquet", 4, True))
+            raise ray.exceptions.WorkerCrashedError
+
+    found = ray_engine._reports(ray, Dying())
+    assert next(found).part == "a.parquet"
+    with pytest.raises(ScoringError, match=r"Ray gave up \(WorkerCrashedError.*command goes on"):
+        next(found)
+
+
 def test_a_manifest_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read as a manifest"):
         read_manifest(tmp_path)

@@ -298,3 +298,19 @@ def test_equal_seeds_begin_with_equal_weights(tiny_loaded: Any) -> None:
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
     assert math.isfinite(float(sum(weight.sum() for weight in one.values())))
+
+
+def test_prompts_are_scored_from_their_second_token_on(
+    policy: LanguageModelPolicy, tiny_loaded: Any, pairs: tuple[PreferencePair, ...]
+) -> None:
+    disturb(policy)
+    found, sizes = policy.prompt_logps(pairs)
+    for row, pair in enumerate(pairs):
+        read = tokenise_completion(tiny_loaded.tokenizer, pair.prompt, pair.chosen, 128)
+        ids = torch.from_numpy(read.input_ids[: read.response_start].astype("int64"))
+        with torch.no_grad():
+            logps = own(policy)(ids[None]).logits[0].log_softmax(-1)
+        expected = float(logps[torch.arange(len(ids) - 1), ids[1:]].double().sum())
+        assert float(found[row].detach()) == pytest.approx(expected, abs=1e-3)
+        assert sizes[row] == len(ids) - 1
+    assert any(bool(g.any()) for g in torch.autograd.grad(found.sum(), policy.parameters()))

@@ -323,6 +323,17 @@ def test_ktos_reference_point_is_the_drift_of_other_prompts_answers(
     assert float(found.mean()) == pytest.approx(sum(drifts) / len(drifts), abs=1e-4)
 
 
+def test_orpo_counts_the_prompt_where_the_policy_can_score_it(
+    pairs: Pairs, table: SoftmaxPolicy, make_model: Callable[[], LanguageModelPolicy]
+) -> None:
+    policy, plan = make_model(), QUICK.replaced(objective="orpo")
+    seen = Trainer(policy, pairs, plan)._reader.read(pairs).seen
+    expected, sizes = policy.prompt_logps(pairs)
+    assert torch.equal(seen.require("policy_prompt"), expected)
+    assert torch.equal(seen.require("n_prompt"), sizes)
+    assert Trainer(table, pairs, plan)._reader.read(pairs).seen.policy_prompt is None
+
+
 def test_tpo_reads_the_gold_answer(
     pairs: Pairs, make_model: Callable[[], LanguageModelPolicy]
 ) -> None:

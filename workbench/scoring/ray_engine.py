@@ -44,6 +44,8 @@ _PART_VERSION = 1
 _RANGED = (".jsonl", ".parquet")
 _OBJECT_STORE_BYTES = 128 << 20
 """Enough: blocks and reports travel, never texts or scores."""
+_RETRIES = 4
+"""Workers that a block may outlive; one that kills them all must not be tried for ever."""
 _LOOPBACK = "127.0.0.1"
 _NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}
 _ENVIRONMENT = {
@@ -159,10 +161,7 @@ def score_on_ray(
     try:
         (folder / PARTS).mkdir(parents=True, exist_ok=True)
         with ray_runtime(address, actors) as ray:
-            for row in _dataset(ray, blocks, models, folder, actors).iter_rows():
-                report = BlockReport(**row)
-                if report.problem:
-                    raise ScoringError(report.problem)
+            for report in _reports(ray, _dataset(ray, blocks, models, folder, actors)):
                 reports[report.index] = report
                 _write_manifest(folder, models, blocks, reports, whole=False)
                 if on_block is not None:
@@ -366,20 +365,30 @@ def _start(ray: Any, address: str | None, actors: int) -> None:  # noqa: ANN401
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, actors),
-        object_store_memory=_OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        _node_ip_address=_LOOPBACK,
-        **quiet,
-    )
+    with _on_loopback(ray):
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, actors),
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            _node_ip_address=_LOOPBACK,
+            **quiet,
+        )
     found = ray.util.get_node_ip_address()
     if found != _LOOPBACK:
         ray.shutdown()
-        raise RuntimeError(
-            f"it would listen at {found}, because this process imported ray before; start a new one"
-        )
+        raise RuntimeError(f"this version of Ray would listen at {found}")
+
+
+@contextmanager
+def _on_loopback(ray: Any) -> Iterator[None]:  # noqa: ANN401
+    """Say to a Ray that was imported before what the environment says to its processes."""
+    constants = ray._private.ray_constants
+    usual, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = usual
 
 
 def _dataset(
@@ -404,7 +413,28 @@ def _dataset(
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=cpus,
         num_gpus=min(resources.get("GPU", 0.0) / actors, 1),
+        max_task_retries=_RETRIES,
     )
+
+
+def _reports(ray: Any, dataset: Any) -> Iterator[BlockReport]:  # noqa: ANN401
+    """What the actors say, as it comes in.
+
+    Raises:
+        ScoringError: a block could not be scored, or Ray gave up.
+    """
+    try:
+        for row in dataset.iter_rows():
+            report = BlockReport(**row)
+            if report.problem:
+                raise ScoringError(report.problem)
+            yield report
+    except ray.exceptions.RayError as error:
+        words = " ".join(str(error).split())[:300]
+        raise ScoringError(
+            f"Ray gave up ({type(error).__name__}: {words}); finished parts are kept, and the same "
+            "command goes on. Give smaller blocks or fewer actors if the memory did not suffice."
+        ) from error
 
 
 def _write_manifest(

@@ -40,6 +40,15 @@ class TokenPolicy(Protocol):
 
 
 @runtime_checkable
+class PromptPolicy(Protocol):
+    """A policy that can say how likely the prompts are."""
+
+    def prompt_logps(self, pairs: Sequence[PreferencePair]) -> tuple[Tensor, Tensor]:
+        """log pi(x) of prepared pairs, nats, with gradient, and the number of tokens it sums."""
+        ...
+
+
+@runtime_checkable
 class CheckingPolicy(Protocol):
     """A policy whose `prepare` is slow, and which can say beforehand what it would refuse."""
 

@@ -142,6 +142,12 @@ class LanguageModelPolicy:
         policy, reference, collision = map(batch.padded, (logps, reference, collision))
         return TokenLogps(policy, reference, collision, mask)
 
+    def prompt_logps(self, pairs: Sequence[PreferencePair]) -> tuple[Tensor, Tensor]:
+        """log pi(x) of the prompts' tokens but the first, and how many these are; ORPO."""
+        batch = PreferenceBatch.of([_prompt_alone(pair) for pair in self._rows(pairs)])
+        sums, sizes = batch.summed(self._top.token_logps(batch)), batch.sizes
+        return sums[:, 0], sizes[:, 0].to(sums)
+
     def kl(self, pairs: Sequence[PreferencePair]) -> float:
         """KL(pi || pi_0) of the next token, exact, summed along each given answer; their mean.
 
@@ -231,11 +237,15 @@ class LanguageModelPolicy:
             self._room += self._kept.popitem(last=False)[1].states.nbytes
         return cached
 
-    def _batch(self, pairs: Sequence[PreferencePair]) -> PreferenceBatch:
+    def _rows(self, pairs: Sequence[PreferencePair]) -> list[CachedPair]:
+        """What enters the trained blocks; embeddings that are trained too come with a gradient."""
         cached = [self._cached(pair) for pair in pairs]
-        if self._whole:
-            cached = [CachedPair(c.tokens, self._embedded(c.tokens)) for c in cached]
-        return PreferenceBatch.of(cached)
+        if not self._whole:
+            return cached
+        return [CachedPair(c.tokens, self._embedded(c.tokens)) for c in cached]
+
+    def _batch(self, pairs: Sequence[PreferencePair]) -> PreferenceBatch:
+        return PreferenceBatch.of(self._rows(pairs))
 
     def _embedded(self, tokens: PairTokens) -> Tensor:
         """Trained embeddings, which change with every step."""
@@ -252,6 +262,13 @@ class LanguageModelPolicy:
 
     def _reference_tokens(self, pairs: Sequence[PreferencePair]) -> Tensor:
         return torch.cat([self._reference_of(pair) for pair in pairs])
+
+
+def _prompt_alone(pair: CachedPair) -> CachedPair:
+    """The prompt's first token as a prompt, and the rest of it as the only answer."""
+    prompt = pair.tokens.prompt
+    tokens = PairTokens(prompt[:1], (prompt[1:], prompt[:0]))
+    return CachedPair(tokens, pair.states[: len(prompt)])
 
 
 def private_copy(model: Any) -> Any:  # noqa: ANN401 - a transformers model

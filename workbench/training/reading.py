@@ -13,7 +13,7 @@ from workbench.objectives.f_divergence import with_divergence
 from workbench.objectives.ld_dpo import length_desensitised_logps
 from workbench.objectives.logps import PairLogps
 from workbench.objectives.wpo import wpo_answer_weight, wpo_pair_weight
-from workbench.training.capabilities import TokenPolicy, unusable
+from workbench.training.capabilities import PromptPolicy, TokenPolicy, unusable
 from workbench.training.plan import TrainingPlan
 from workbench.training.policy import TrainablePolicy
 
@@ -123,6 +123,9 @@ class Reader:
 
     def _with_extras(self, seen: PairLogps, batch: Sequence[PreferencePair]) -> PairLogps:
         needs = self._plan.entry.needs
+        if self._plan.objective == "orpo" and isinstance(self._policy, PromptPolicy):
+            prompt, sizes = self._policy.prompt_logps(batch)
+            seen = replace(seen, policy_prompt=prompt, n_prompt=sizes)
         if "mismatched" in needs:
             drift = self._mismatched(batch).to(seen.policy_chosen)
             seen = replace(seen, mismatched=drift)

@@ -1,38 +1,36 @@
 """Differential information in an exact world (Won et al., arXiv 2505.23761)."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from workbench.engine.threads import one_thread
-from workbench.metrics.divergence import jensen_shannon
-from workbench.metrics.information import (
-    did_entropy,
-    dpo_optimum_log_density,
-    power_law_beta,
+from workbench.studies.differential_information import (
+    chains,
+    estimators,
+    findings,
+    laboratory,
+    language_findings,
+    language_model,
+    measures,
+    projected,
+    tables,
 )
-from workbench.studies.differential_information.mechanism import (
+from workbench.studies.differential_information.estimators import Instruments
+from workbench.studies.differential_information.world import (
     CLOSED_FORM,
     OBJECTIVES,
     REJECTED,
     Objective,
     Trained,
-    World,
-    bayes_log_loss,
-    divergence,
+    draw_updates,
     draw_world,
-    entropy,
-    expected_loss,
     train,
 )
 from workbench.study.base import Control, Figures, Paper, Study
 from workbench.study.context import StudyContext
 from workbench.study.knobs import knob
-from workbench.study.result import Claim, StudyResult
+from workbench.study.result import StudyResult
 
 PAPER = Paper(
     title=(
@@ -52,13 +50,11 @@ Optimization},
   archivePrefix = {arXiv},
 }""",
 )
-# The three-answer reference of the counterexamples: s = -1 makes it uniform, s = -3 upside down.
-_EXAMPLE = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64).log()
 
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs of the exact world."""
+    """Knobs of the exact world and of the estimator laboratory."""
 
     answers: int = knob(32, low=4, high=128, unit="answers", help="|Y|, answers to the one prompt")
     reference_spread: float = knob(
@@ -73,6 +69,22 @@ class Params:
     )
     steps: int = knob(1000, low=10, high=5000, unit="steps", help="Gradient steps")
     learning_rate: float = knob(0.2, low=0.001, high=1, help="Adam's first step size")
+    batch: int = knob(
+        256, low=8, high=4096, unit="pairs", help="Pairs a step where DPO-PG sees sampled ones"
+    )
+    repeats: int = knob(
+        1000, low=20, high=5000, unit="repeats", help="Repeats of every sampled estimate"
+    )
+    language_model: bool = knob(
+        False, help="Also train the default language model on both sets of pairs (a minute or so)"
+    )
+    language_epochs: int = knob(
+        6, low=1, high=40, unit="epochs", help="Passes of the language model over its pairs"
+    )
+    language_beta: float = knob(0.1, low=0.01, high=2, help="DPO's beta for the language model")
+    language_rate: float = knob(
+        5e-4, low=1e-5, high=1e-2, help="Peak learning rate of the language model"
+    )
     sharpest: float = knob(
         3.0, stage="measure", low=1, high=6, help="Largest |s| in the figure of q ∝ pi_ref^s"
     )
@@ -81,7 +93,39 @@ class Params:
     )
 
 
-class DifferentialInformation(Study[Params, Trained]):
+@dataclass(frozen=True)
+class Fitted:
+    """What the parts of the study fitted; the language model where it was asked for."""
+
+    trained: Trained
+    descents: projected.Descents
+    laboratory: estimators.Laboratory
+    by_length: chains.ByLength
+    language: dict[str, language_model.Learnt] | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a sabotaged variant may replace.
+
+    Attributes:
+        objectives: Losses by name.
+        rejected: Distributions of rejected answers by name.
+        project: What DPO-PG does to its gradient.
+        instruments: How the laboratory computes.
+        lengths: Lengths of the strings that it samples.
+        power: H(q) and H(pi) - H(pi_ref) of the example, from s.
+    """
+
+    objectives: Mapping[str, Objective] = field(default_factory=lambda: OBJECTIVES)
+    rejected: Mapping[str, Any] = field(default_factory=lambda: REJECTED)
+    project: projected.Projection = projected.project
+    instruments: Instruments = field(default_factory=Instruments)
+    lengths: tuple[int, ...] = chains.LENGTHS
+    power: measures.Power = measures.example_power
+
+
+class DifferentialInformation(Study[Params, Fitted]):
     """Which reward recovers the target, what happens to likelihoods, and what H(q) says."""
 
     slug = "differential-information"
@@ -91,26 +135,86 @@ class DifferentialInformation(Study[Params, Trained]):
     paper = PAPER
     question = (
         "When preferences encode the differential information from a reference to a target, is "
-        "the log-ratio the only reward that reaches the target, and must chosen answers then lose "
-        "likelihood?"
+        "the log-ratio the only reward that reaches the target, must chosen answers then lose "
+        "likelihood, and how well can the entropy of that information be estimated?"
     )
     not_shown = (
-        "No language model, no sampled pairs and no benchmark: one prompt with a handful of "
-        "answers, and exact expectations. The theory takes the reference for the distribution of "
-        "chosen answers, which an instruction-tuned reference is not. The paper's sizes and "
-        "optimiser could not be read; ours are given."
+        "No benchmark. The world is one prompt with a handful of answers, and exact expectations; "
+        "the language model, where it is switched on, is small, sees twelve pairs of ours a set, "
+        "and is judged on the pairs that it learnt from. The theory takes the reference for the "
+        "distribution of chosen answers, which an instruction-tuned reference is not. The paper's "
+        "sizes and optimiser could not be read; ours are given. DPO-PG is our reading of what is "
+        "said of it."
     )
     params_type = Params
     presets = {  # noqa: RUF012 - declared once, as the other attributes
-        "smoke": Params(answers=8, steps=200),
+        "smoke": Params(answers=8, steps=200, repeats=100),
         "default": Params(),
-        "full": Params(answers=64, steps=3000),
+        "full": Params(answers=64, steps=3000, repeats=2000, language_model=True),
     }
-    objectives: Mapping[str, Objective] = OBJECTIVES
-    rejected: Mapping[str, Any] = REJECTED
+    inputs = language_model.INPUTS
+    parts = Parts()
 
-    def fit(self, params: Params, context: StudyContext) -> Trained:
-        """Train every objective under pi_l, and DPO under every other pi_l."""
+    def fit(self, params: Params, context: StudyContext) -> Fitted:
+        """Train every objective and DPO under every pi_l, descend with DPO-PG, and sample."""
+        share = 0.2 if params.language_model else 1.0
+        exact = context.part(0, share)
+        with one_thread():
+            trained = self._train(params, exact.part(0, 0.4))
+            descents = projected.descend_all(
+                trained.world,
+                params.steps,
+                params.batch,
+                self.parts.project,
+                exact.part(0.4, 0.7),
+            )
+            found = estimators.experiment(
+                params.repeats, self.parts.instruments, exact.part(0.7, 0.9)
+            )
+            by_length = chains.experiment(
+                self.parts.lengths, params.repeats // 10, exact.part(0.9, 1)
+            )
+        language = self._language(params, context.part(share, 1)) if params.language_model else None
+        return Fitted(trained, descents, found, by_length, language)
+
+    def measure(self, fitted: Fitted, params: Params) -> StudyResult:
+        """Distances, margins, displacement, projection, entropies, and the laboratory."""
+        sampled = fitted.laboratory, fitted.by_length
+        columns = {
+            **tables.tables(fitted.trained, params.pairs, params.sharpest),
+            **projected.tables(fitted.descents),
+            **laboratory.tables(*sampled),
+        }
+        claims = (
+            *findings.claims(fitted.trained, self.parts.power),
+            *projected.claims(fitted.descents),
+            *laboratory.claims(*sampled),
+        )
+        if fitted.language is not None:
+            columns |= language_findings.tables(fitted.language)
+            claims += language_findings.claims(fitted.language)
+        return StudyResult(columns, claims)
+
+    def figures(self, result: StudyResult) -> Figures:
+        """The distances to the target first, the laboratory last."""
+        from workbench.studies.differential_information.figures import draw
+
+        return draw(result)
+
+    @property
+    def controls(self) -> Mapping[str, Control]:
+        """A sabotaged variant for every gated claim."""
+        from workbench.studies.differential_information.sabotage import controls
+
+        return controls()
+
+    def _language(self, params: Params, context: StudyContext) -> dict[str, language_model.Learnt]:
+        settings = language_model.Settings(
+            params.language_beta, params.language_rate, params.language_epochs
+        )
+        return language_model.learn(settings, context)
+
+    def _train(self, params: Params, context: StudyContext) -> Trained:
         world = draw_world(
             params.answers,
             params.reference_spread,
@@ -119,312 +223,20 @@ class DifferentialInformation(Study[Params, Trained]):
             params.rejected,
             context,
         )
-        densities = {
+        rejected = {
             name: make(world.target, world.reference, world.beta)
-            for name, make in self.rejected.items()
+            for name, make in self.parts.rejected.items()
         }
-        by_objective = {name: (loss, world.rejected) for name, loss in self.objectives.items()}
-        by_rejected = {name: (self.objectives["DPO"], logp) for name, logp in densities.items()}
+        objectives = self.parts.objectives
+        by_objective = {name: (loss, world.rejected) for name, loss in objectives.items()}
+        by_rejected = {name: (objectives["DPO"], logp) for name, logp in rejected.items()}
         runs = {**by_objective, **{f"DPO, {name}": run for name, run in by_rejected.items()}}
-        with one_thread():
-            steps, found = train(world, runs, params.steps, params.learning_rate, context)
+        steps, found = train(world, runs, params.steps, params.learning_rate, context)
         return Trained(
             world,
             steps,
             {name: found[name] for name in by_objective},
             {name: found[f"DPO, {name}"] for name in by_rejected},
+            rejected,
+            draw_updates(params.answers, context),
         )
-
-    def measure(self, fitted: Trained, params: Params) -> StudyResult:
-        """Distances to the target, margins, displacement, and the entropy scatter."""
-        world, policy = fitted.world, fitted.by_objective["DPO"]
-        tables = {
-            "distance": _distances(fitted.by_objective, "objective", fitted),
-            "wrong_rejected": _distances(fitted.by_rejected, "rejected", fitted),
-            "margins": _margins(world, policy[-1], params.pairs),
-            "displacement": _displacement(fitted.steps, policy, world),
-            "entropy": _scatter(world.reference, params.sharpest),
-        }
-        return StudyResult(tables, (*_identities(world), *_effects(fitted), *self._cautions()))
-
-    def figures(self, result: StudyResult) -> Figures:
-        """Five figures, the distances to the target first."""
-        from workbench.studies.differential_information.figures import draw
-
-        return draw(result)
-
-    @property
-    def controls(self) -> Mapping[str, Control]:
-        """Wrong rejected distributions, losses without their reference, a sign that is lost."""
-        return {
-            "uniform-rejected": Control(
-                "reaches-target",
-                "Answers rejected uniformly encode pi_ref itself, not the target.",
-                {"rejected": "uniform"},
-            ),
-            "doubled-beta": Control(
-                "optimum-is-target",
-                "Rejected answers made for twice the beta put the optimum elsewhere.",
-                {"rejected": "doubled beta"},
-            ),
-            "reference-rejected": Control(
-                "displacement-chosen",
-                "Pairs from one distribution carry no information, so that nothing moves.",
-                {"rejected": "reference"},
-            ),
-            "uniform-margins": Control(
-                "power-law",
-                "Uniform rejected answers obey no power law with this target.",
-                {"rejected": "uniform"},
-            ),
-            "without-reference": Control(
-                "displacement-rejected",
-                "DPO without its reference is CPO, whose optimum is another.",
-                study=_WithoutReference(),
-            ),
-            "all-with-reference": Control(
-                "others-stay-away",
-                "If every loss is DPO's, none stays away.",
-                study=_AllDpo(),
-            ),
-            "one-rejected": Control(
-                "wrong-rejected-floor",
-                "If every rejected distribution is the closed form, none has a floor.",
-                study=_OneRejected(),
-            ),
-            "sign-lost": Control(
-                "upside-down-sharpens",
-                "With |s| for s, an update that turns the reference over looks like sharpening it.",
-                study=_SignLost(),
-            ),
-        }
-
-    def _power(self, s: float) -> tuple[float, float]:
-        """H(q) and H(pi) - H(pi_ref) of the example for q ∝ pi_ref^s."""
-        return _did_and_change(_EXAMPLE, s)
-
-    def _cautions(self) -> tuple[Claim, ...]:
-        (_, smoothed), (low, turned) = self._power(-1.0), self._power(-3.0)
-        statement = "q ∝ pi_ref^{} makes (.7, .2, .1) {}: H(pi) - H(pi_ref), with H(q) = {:.4f}."
-        return (
-            Claim(
-                "minus-one-smooths",
-                "unit",
-                statement.format("-1", "uniform", self._power(-1.0)[0]),
-                smoothed,
-                "=",
-                math.log(3) - float(entropy(_EXAMPLE)),
-                1e-9,
-                "nats",
-            ),
-            Claim(
-                "upside-down-sharpens",
-                "unit",
-                statement.format("-3", "sharper, upside down", low),
-                turned,
-                "=",
-                -0.2272,
-                5e-5,
-                "nats",
-            ),
-        )
-
-
-class _WithoutReference(DifferentialInformation):
-    objectives = {**OBJECTIVES, "DPO": OBJECTIVES["CPO"]}  # noqa: RUF012
-
-
-class _AllDpo(DifferentialInformation):
-    objectives = dict.fromkeys(OBJECTIVES, OBJECTIVES["DPO"])
-
-
-class _OneRejected(DifferentialInformation):
-    rejected = dict.fromkeys(REJECTED, REJECTED[CLOSED_FORM])
-
-
-class _SignLost(DifferentialInformation):
-    def _power(self, s: float) -> tuple[float, float]:
-        return _did_and_change(_EXAMPLE, abs(s))
-
-
-def _identities(world: World) -> tuple[Claim, ...]:
-    """What holds exactly at pi*, without any training."""
-    ref, rejected, target, beta = world.reference, world.rejected, world.target, world.beta
-    upper = torch.triu_indices(len(ref), len(ref), offset=1)
-    margins = [each[upper[0]] - each[upper[1]] for each in (rejected, ref, target)]
-    optimum = dpo_optimum_log_density(ref, rejected, beta)
-    reward = beta * (target - ref)
-    return (
-        Claim(
-            "power-law",
-            "unit",
-            "One beta, the loss's, fits every pair's log-margins: largest relative deviation.",
-            float((power_law_beta(*margins) / beta - 1).abs().max()),
-            "<",
-            1e-6,
-        ),
-        Claim(
-            "optimum-is-target",
-            "unit",
-            "The optimum of DPO's expected loss is the target: largest difference of log pi.",
-            float((optimum - target).abs().max()),
-            "<",
-            1e-9,
-            unit="nats",
-        ),
-        Claim(
-            "loss-is-bayes",
-            "unit",
-            "At the target DPO's expected loss is the Bayes log-loss.",
-            float(expected_loss(target[None], rejected[None], world, OBJECTIVES["DPO"])),
-            "=",
-            float(bayes_log_loss(world)),
-            1e-9,
-            "nats",
-        ),
-        Claim(
-            "margin-is-jeffreys",
-            "unit",
-            "At the target the expected reward margin is Jeffreys' divergence of pi_ref and pi_l.",
-            float(ref.exp() @ reward - rejected.exp() @ reward),
-            "=",
-            float(divergence(ref, rejected) + divergence(rejected, ref)),
-            1e-9,
-            "nats",
-        ),
-    )
-
-
-def _effects(fitted: Trained) -> tuple[Claim, ...]:
-    """What training must find."""
-    world = fitted.world
-    final = {name: _js(path[-1], world.target) for name, path in fitted.by_objective.items()}
-    others = min(value for name, value in final.items() if name != "DPO")
-    wrong = [
-        _js(path[-1], world.target)
-        for name, path in fitted.by_rejected.items()
-        if name != CLOSED_FORM
-    ]
-    return (
-        Claim(
-            "reaches-target",
-            "effect",
-            "Trained on the log-ratio reward, the policy reaches the target: JS.",
-            final["DPO"],
-            "<",
-            1e-4,
-            unit="bits",
-        ),
-        Claim(
-            "others-stay-away",
-            "effect",
-            "Under every other loss it does not: smallest JS.",
-            others,
-            ">",
-            0.005,
-            unit="bits",
-        ),
-        Claim(
-            "wrong-rejected-floor",
-            "effect",
-            "Nor does DPO where answers are rejected from another distribution: smallest JS.",
-            min(wrong),
-            ">",
-            0.005,
-            unit="bits",
-        ),
-        *_displaced(fitted),
-        Claim(
-            "did-entropy",
-            "report",
-            "H(q) of the target against the reference, at most log |Y|.",
-            float(did_entropy(world.target, world.reference)),
-            unit="nats",
-        ),
-    )
-
-
-def _displaced(fitted: Trained) -> tuple[Claim, ...]:
-    world = fitted.world
-    ref, rejected, target = world.reference, world.rejected, world.target
-    change = fitted.by_objective["DPO"][-1] - ref
-    chosen = -float(divergence(ref, target))
-    return (
-        Claim(
-            "displacement-chosen",
-            "effect",
-            "Chosen answers lose KL(pi_ref || pi*) of log-probability on average.",
-            float(ref.exp() @ change),
-            "=",
-            chosen,
-            0.005,
-            "nats",
-            "negative for chosen answers drawn from the reference (Theorem 4.1, sign only)",
-        ),
-        Claim(
-            "displacement-rejected",
-            "effect",
-            "Rejected answers lose Jeffreys' divergence of pi_ref and pi_l over beta more.",
-            float(rejected.exp() @ change),
-            "=",
-            chosen - float(divergence(ref, rejected) + divergence(rejected, ref)) / world.beta,
-            0.02,
-            "nats",
-        ),
-    )
-
-
-def _js(policy: Tensor, target: Tensor) -> float:
-    halves = torch.full((2,), 0.5, dtype=torch.float64)
-    return float(jensen_shannon(torch.stack([policy.exp(), target.exp()]), halves))
-
-
-def _distances(paths: Mapping[str, Tensor], group: str, fitted: Trained) -> dict[str, list[Any]]:
-    rows = [
-        (name, step, _js(policy, fitted.world.target))
-        for name, path in paths.items()
-        for step, policy in zip(fitted.steps.tolist(), path, strict=True)
-    ]
-    names, steps, distances = zip(*rows, strict=True)
-    return {group: list(names), "step": list(steps), "js": list(distances)}
-
-
-def _margins(world: World, trained: Tensor, pairs: int) -> dict[str, Tensor]:
-    """Log-margins of at most `pairs` pairs, each in the order that the target prefers."""
-    first, second = torch.triu_indices(len(trained), len(trained), offset=1)
-    shown = torch.linspace(0, len(first) - 1, min(pairs, len(first))).round().long()
-    first, second = first[shown], second[shown]
-    sign = torch.sign(world.target[first] - world.target[second])
-    densities = {
-        "target": world.target,
-        "rejected": world.rejected,
-        "reference": world.reference,
-        "trained": trained,
-    }
-    return {name: sign * (logp[first] - logp[second]) for name, logp in densities.items()}
-
-
-def _displacement(steps: Tensor, path: Tensor, world: World) -> dict[str, Tensor]:
-    change = path - world.reference
-    return {
-        "step": steps,
-        "chosen": change @ world.reference.exp(),
-        "rejected": change @ world.rejected.exp(),
-    }
-
-
-def _scatter(reference: Tensor, sharpest: float) -> dict[str, list[float]]:
-    places = torch.linspace(-sharpest, sharpest, 49, dtype=torch.float64).tolist()
-    found = [_did_and_change(reference, s) for s in places]
-    return {
-        "s": [round(s, 6) for s in places],
-        "did_entropy": [entropy for entropy, _ in found],
-        "entropy_change": [change for _, change in found],
-    }
-
-
-def _did_and_change(reference: Tensor, s: float) -> tuple[float, float]:
-    """H(q) and H(pi) - H(pi_ref) for q ∝ pi_ref^s and pi ∝ pi_ref q."""
-    policy = torch.log_softmax((1 + s) * reference, dim=-1)
-    change = float(entropy(policy) - entropy(reference))
-    return float(did_entropy(policy, reference)), change

@@ -69,12 +69,16 @@ class Trained:
         steps: Steps at which they were recorded, shape (records,).
         by_objective: log pi of each objective's policy, shape (records, answers).
         by_rejected: log pi of DPO under each rejected distribution, the same shape.
+        rejected: Each rejected distribution, log pi_l, shape (answers,).
+        updates: Log-weights of updates drawn at random, shape (updates, answers).
     """
 
     world: World
     steps: Tensor
     by_objective: dict[str, Tensor]
     by_rejected: dict[str, Tensor]
+    rejected: dict[str, Tensor]
+    updates: Tensor
 
 
 def draw_world(
@@ -89,6 +93,15 @@ def draw_world(
     reference = _draw(answers, reference_spread, context.generator("reference"))
     target = _draw(answers, target_spread, context.generator("target"))
     return World(reference, target, REJECTED[rejected](target, reference, beta), beta)
+
+
+def draw_updates(answers: int, context: StudyContext) -> Float[Tensor, "updates answers"]:
+    """Normal log-weights of many sizes, from hardly an update to one that decides."""
+    size = torch.linspace(0.1, 5, 60, dtype=torch.float64)[:, None]
+    draws = torch.randn(
+        len(size), answers, generator=context.generator("updates"), dtype=torch.float64
+    )
+    return size * draws
 
 
 def expected_loss(

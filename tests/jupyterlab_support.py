@@ -1,0 +1,134 @@
+"""A JupyterLab of its own for tests, with one notebook, driven with Chromium."""
+
+import importlib.util
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from browser_support import free_port, missing
+
+QUIET = {
+    "@jupyterlab/apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    },
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+}
+OPTIONS = [
+    "--ServerApp.ip=127.0.0.1",
+    "--ServerApp.open_browser=False",
+    "--ServerApp.port_retries=0",
+    "--ServerApp.allow_root=True",
+    "--LabApp.expose_app_in_browser=True",
+    "--LabApp.extension_manager=readonly",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.news_url=None",
+]
+
+
+def write_notebook(path: Path, sources: Sequence[str]) -> None:
+    cells = [
+        {"cell_type": "code", "id": f"cell{i}", "source": source, "metadata": {}, "outputs": [],
+         "execution_count": None}
+        for i, source in enumerate(sources)
+    ]  # fmt: skip
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4}
+    path.write_text(json.dumps(notebook | {"nbformat_minor": 5}), encoding="utf-8")
+
+
+def write_settings(folder: Path) -> None:
+    for name, value in QUIET.items():
+        path = folder / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def own_folders(home: Path) -> dict[str, str]:
+    """JupyterLab reads and writes below `home`, whatever the user's own settings are."""
+    names = {
+        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython",
+        "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }  # fmt: skip
+    return {name: str(home / folder) for name, folder in names.items()}
+
+
+def wait_until_it_answers(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"JupyterLab did not start: {log.read_text(encoding='utf-8')[-2000:]}")
+
+
+@contextmanager
+def running_lab(home: Path, sources: Sequence[str]) -> Iterator[str]:
+    """The address of a notebook of these cells, in a JupyterLab below `home`.
+
+    It is shut down by its process id at the end.
+    """
+    if importlib.util.find_spec("jupyterlab") is None:
+        missing("jupyterlab is not installed")
+    root = home / "root"
+    root.mkdir()
+    write_notebook(root / "notebook.ipynb", sources)
+    write_settings(home / "settings")
+    port, token, log = free_port(), secrets.token_hex(16), home / "log.txt"
+    command = [sys.executable, "-m", "jupyterlab", *OPTIONS]
+    command += [f"--ServerApp.port={port}", f"--ServerApp.root_dir={root}"]
+    environment = os.environ | own_folders(home) | {"JUPYTER_TOKEN": token}
+    with log.open("wb") as written:
+        server = subprocess.Popen(command, env=environment, stdout=written, stderr=written)
+    try:
+        wait_until_it_answers(server, f"http://127.0.0.1:{port}/api?token={token}", log)
+        yield f"http://127.0.0.1:{port}/lab/tree/notebook.ipynb?token={token}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait(10)
+
+
+def run_all(page: Any, url: str) -> None:
+    """Open the notebook, wait for its kernel, and run every cell."""
+    page.goto(url)
+    page.wait_for_function(
+        "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel"
+        "?.status === 'idle'",
+        timeout=120_000,
+    )
+    run_command(page, "notebook:run-all-cells")
+
+
+def run_command(page: Any, name: str) -> None:
+    page.evaluate("name => window.jupyterapp.commands.execute(name)", name)
+
+
+def run_cell(page: Any, place: int) -> None:
+    page.evaluate("i => { jupyterapp.shell.currentWidget.content.activeCellIndex = i; }", place)
+    run_command(page, "notebook:run-cell")
+
+
+def cell(page: Any, place: int) -> Any:
+    return page.locator(".jp-Notebook .jp-CodeCell").nth(place)
+
+
+def printed(page: Any, place: int) -> Any:
+    return cell(page, place).locator(".jp-OutputArea-output")
