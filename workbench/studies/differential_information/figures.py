@@ -135,8 +135,8 @@ def _predicted(table: Table) -> Figure:
         "Predicted mean change of log-probability [nats]",
         "Measured [nats]",
         f"{_OURS}: the values of the closed-form optimum pi_ref (pi_ref / pi_l)^(1/beta) beside "
-        "those of the trained policies, for every distribution of rejected answers; on the grey "
-        "line they are equal. Chosen answers, drawn from the reference, never gain.",
+        "those of the trained policies, for every distribution of rejected answers; on the "
+        "dotted line they are equal. Chosen answers, drawn from the reference, never gain.",
     )
     for place, side in enumerate(dict.fromkeys(table["answers"])):
         x, y, names = (
@@ -310,7 +310,7 @@ def _language_tokens(table: Table) -> Figure:
     figure = plot.figure(
         "The language model's DID by token",
         "log |V| − H(q_t), mean of an answer [nats]",
-        "Change of the next token's entropy, mean of an answer [nats]",
+        "Change of next-token entropy [nats]",
         f"{_OURS}: exact at every token of the given answers, over the whole vocabulary; 0 is a "
         f"uniform q_t, as before training. {_SMALL} The table has the same over the likeliest "
         "tokens alone.",

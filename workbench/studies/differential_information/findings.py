@@ -2,8 +2,6 @@
 
 import math
 
-import torch
-
 from workbench.metrics.information import did_entropy, dpo_optimum_log_density
 from workbench.studies.differential_information.measures import (
     EXAMPLE,

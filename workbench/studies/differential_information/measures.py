@@ -32,13 +32,8 @@ def pair_betas(reference: Tensor, rejected: Tensor, target: Tensor) -> Tensor:
     return power_law_beta(*(each[first] - each[second] for each in (rejected, reference, target)))
 
 
-def did_and_change(reference: Tensor, s: float) -> tuple[float, float]:
-    """H(q) and H(pi) - H(pi_ref) for q ∝ pi_ref^s and pi ∝ pi_ref q, nats."""
-    policy = torch.log_softmax((1 + s) * reference, dim=-1)
-    change = float(entropy(policy) - entropy(reference))
-    return float(did_entropy(policy, reference)), change
-
-
 def example_power(s: float) -> tuple[float, float]:
-    """What q ∝ pi_ref^s does to the reference (.7, .2, .1)."""
-    return did_and_change(EXAMPLE, s)
+    """H(q) and H(pi) - H(pi_ref) of the example for q ∝ pi_ref^s and pi ∝ pi_ref q, nats."""
+    policy = torch.log_softmax((1 + s) * EXAMPLE, dim=-1)
+    change = float(entropy(policy) - entropy(EXAMPLE))
+    return float(did_entropy(policy, EXAMPLE)), change
