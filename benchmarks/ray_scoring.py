@@ -64,7 +64,7 @@ def _run_child(actors: int, options: argparse.Namespace) -> dict[str, Any]:
     names = ("pairs", "block", "model", "source", "threads")
     passed = [f"--{name}={getattr(options, name)}" for name in names]
     command = [sys.executable, __file__, "--child", str(actors), *passed]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

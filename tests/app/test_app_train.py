@@ -4,12 +4,13 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from browser_support import eventually
-from fake_models import some_pairs
+from fake_models import Models, some_pairs
 
 from workbench.app.pages import train
 from workbench.app.pages.train import TrainPage
@@ -19,6 +20,7 @@ from workbench.app.state import PageState
 from workbench.data.edits import SetField
 from workbench.engine.session import Session
 from workbench.engine.training import TrainingStatus
+from workbench.engine.workspace import Workspace
 from workbench.objectives.catalogue import OBJECTIVES
 from workbench.objectives.objective import Hyperparameter
 from workbench.views.training_figures import View
@@ -332,6 +334,26 @@ def test_another_tab_and_a_reload_show_the_same_run(held: Held, session: Session
     assert other.form.knobs["beta"].value == 0.5
     assert other.transport.slider.value == 3
     assert not other.form.view.visible
+
+
+def test_a_run_that_an_earlier_process_left_is_offered_and_taken_up(
+    models: Models, tmp_path: Path
+) -> None:
+    before = Workspace(tmp_path / "sessions", tmp_path / "scores.sqlite", models.load)
+    session = before.create(some_pairs(12), "policy", "reference")
+    first = Held(session)
+    first.set(policy="exact", learning_rate=0.05, batch_size=4)
+    first.train(3)
+    before.close()
+    after = Workspace(tmp_path / "sessions", tmp_path / "scores.sqlite", models.load)
+    held = Held(after.session(session.session_id))
+    assert "A run was left here" in held.transport.words.object
+    assert not held.form.view.visible
+    held.press(".")
+    held.settle()
+    assert held.desk.status.step == 4
+    assert held.form.fields["policy"].value == "exact"
+    after.close()
 
 
 def test_names_are_shown_as_text(held: Held) -> None:

@@ -368,3 +368,14 @@ def test_without_compas_the_stand_in_says_how_to_get_it(monkeypatch: pytest.Monk
     assert "--input compas=FILE.csv" in note
     assert "no index here" in note
     assert len(data) > 5000
+
+
+def test_bars_of_words_stand_on_an_axis_of_categories(trial: Trial) -> None:
+    figures = trial.study.figures(trial.result)
+    worded = {
+        name
+        for name, figure in figures.items()
+        if any(each.type == "bar" and isinstance(each.x[0], str) for each in figure.data)
+    }
+    assert {"claim-frequency", "scores", "decisions"} <= worded
+    assert all(figures[name].layout.xaxis.type == "category" for name in worded)

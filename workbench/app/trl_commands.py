@@ -1,5 +1,6 @@
 """`workbench trl`: write a run as a TRL script, show one that TRL made, list what it can repeat."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -146,10 +147,17 @@ def _changed(plan: "TrainingPlan", settings: tuple[str, ...]) -> "TrainingPlan":
             raise TrainingError(f"--set {each} is no setting; write NAME=VALUE, as in beta=0.5.")
         kind = kinds.get(name, float)
         try:
-            changes[name] = value.lower() in ("true", "yes", "1") if kind is bool else kind(value)
-        except (TypeError, ValueError) as error:
+            changes[name] = _READ.get(kind, kind)(value)
+        except (TypeError, ValueError, KeyError) as error:
             raise TrainingError(f"--set {each}: {value!r} is no {kind.__name__}.") from error
     return plan.replaced(**changes)
+
+
+_READ: dict[type, Callable[[str], Any]] = {
+    bool: {"true": True, "yes": True, "false": False, "no": False}.__getitem__,
+    tuple: lambda text: tuple(part for part in text.split(",") if part),
+}
+"""How a value is read where its type's own call would not do."""
 
 
 def _base(model: str) -> tuple[str, str | None, bool]:

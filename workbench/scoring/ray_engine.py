@@ -44,8 +44,10 @@ _PART_VERSION = 1
 _RANGED = (".jsonl", ".parquet")
 _OBJECT_STORE_BYTES = 128 << 20
 """Enough: blocks and reports travel, never texts or scores."""
-_RETRIES = 4
-"""Workers that a block may outlive; one that kills them all must not be tried for ever."""
+_STARTS = 3
+_QUIET: Mapping[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+_TRIES = 5
+"""Workers that a block may take down with it; Ray itself would go on for ever."""
 _LOOPBACK = "127.0.0.1"
 _NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}
 _ENVIRONMENT = {
@@ -53,8 +55,6 @@ _ENVIRONMENT = {
     # By its name for other systems only: Ray then takes the loopback for this node's address,
     # to which all its servers bind, in place of that of the network.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # A busy machine starts slowly.
-    "RAY_agent_register_timeout_ms": "120000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -204,7 +204,8 @@ class BlockScorer:
         name = part_name(pairs, scorers)
         fresh = not (self._parts / name).is_file()
         if fresh:
-            _write_part(self._parts / name, score_pairs(pairs, scorers))
+            with _counted(self._parts / name, block):
+                _write_part(self._parts / name, score_pairs(pairs, scorers))
         return BlockReport(block.index, name, len(pairs), fresh)
 
     def _loaded(self) -> dict[str, Scorer]:
@@ -361,10 +362,25 @@ def ray_runtime(address: str | None, actors: int) -> Iterator[Any]:
 
 
 def _start(ray: Any, address: str | None, actors: int) -> None:  # noqa: ANN401
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is not None:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **_QUIET)
         return
+    for left in reversed(range(_STARTS)):
+        try:
+            _start_here(ray, actors)
+            break
+        except Exception:
+            # Ray gives its helpers 15 s, in which a busy machine does not start them all.
+            ray.shutdown()
+            if not left:
+                raise
+    found = ray.util.get_node_ip_address()
+    if found != _LOOPBACK:
+        ray.shutdown()
+        raise RuntimeError(f"this version of Ray would listen at {found}")
+
+
+def _start_here(ray: Any, actors: int) -> None:  # noqa: ANN401
     with _on_loopback(ray):
         ray.init(
             address="local",
@@ -372,12 +388,8 @@ def _start(ray: Any, address: str | None, actors: int) -> None:  # noqa: ANN401
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
             _node_ip_address=_LOOPBACK,
-            **quiet,
+            **_QUIET,
         )
-    found = ray.util.get_node_ip_address()
-    if found != _LOOPBACK:
-        ray.shutdown()
-        raise RuntimeError(f"this version of Ray would listen at {found}")
 
 
 @contextmanager
@@ -401,7 +413,8 @@ def _dataset(
     """Reports of all blocks, as they come; nothing runs before they are asked for."""
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    for name in ("ray.data", "ray.data._internal.progress"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     resources = ray.cluster_resources()
     cpus = max(int(resources.get("CPU", 1)) // actors, 1)
@@ -413,7 +426,6 @@ def _dataset(
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=cpus,
         num_gpus=min(resources.get("GPU", 0.0) / actors, 1),
-        max_task_retries=_RETRIES,
     )
 
 
@@ -461,6 +473,30 @@ def _write_manifest(
     fresh = path.with_name(f"{MANIFEST}.{os.getpid()}.part")
     fresh.write_text(json.dumps({**models, "complete": whole, "blocks": listed}, indent=1))
     os.replace(fresh, path)
+
+
+@contextmanager
+def _counted(part: Path, block: Block) -> Iterator[None]:
+    """Refuse a block whose scoring has ended too many workers; a mark of each is left until then.
+
+    Raises:
+        ScoringError: with the block's place.
+    """
+    marks = part.with_suffix(".tries")
+    tries = marks.stat().st_size if marks.is_file() else 0
+    try:
+        if tries >= _TRIES:
+            raise ScoringError(
+                f"{tries} workers ended while they scored {Path(block.file).name} from row "
+                f"{block.row} on, probably for want of memory; give smaller blocks or fewer actors."
+            )
+        with marks.open("ab") as file:
+            file.write(b".")
+        yield
+    except Exception:
+        marks.unlink(missing_ok=True)  # this worker lives
+        raise
+    marks.unlink(missing_ok=True)
 
 
 def _write_part(path: Path, table: "pa.Table") -> None:

@@ -36,12 +36,15 @@ def figure(
     """
     import plotly.graph_objects as go
 
-    made = go.Figure()
-    made.update_layout(title={"text": title, "x": 0.01}, meta={"caption": caption})
-    for axes, text, log in ((made.update_xaxes, x, log_x), (made.update_yaxes, y, log_y)):
-        scale = "log" if log else "linear"
-        axes(title_text=text, title_standoff=12, type=scale, exponentformat="power")
-    return dress(made)
+    # In one go: Plotly checks every later change anew, which a slider would feel.
+    layout = _looks(dark=False) | {
+        "title": {"text": title, "x": 0.01},
+        "meta": {"caption": caption},
+    }
+    for name, text, log in (("xaxis", x, log_x), ("yaxis", y, log_y)):
+        scale = {"type": "log" if log else "linear", "exponentformat": "power"}
+        layout[name] = _axis(dark=False) | scale | {"title": {"text": text, "standoff": 12}}
+    return go.Figure(layout=layout)
 
 
 def line(
@@ -76,6 +79,9 @@ def bars(figure: Figure, x: Numbers, y: Numbers, name: str, series: int = 0) -> 
     token = _series(series)
     marker = {"color": palette.colour(token)}
     figure.add_bar(x=x, y=y, name=name, marker=marker, meta={"token": token})
+    if any(isinstance(each, str) for each in x):
+        # `figure` makes the axis linear, on which words have no place.
+        figure.update_xaxes(type="category")
 
 
 def band(
@@ -132,25 +138,34 @@ def caption(figure: Figure) -> str:
 
 def dress(figure: Figure, dark: bool = False) -> Figure:
     """Give a figure the colours of the light or the dark theme, in place."""
-    shown = palette.theme(dark)
-    axis: dict[str, Any] = {"gridcolor": shown.grid, "zeroline": False, "showline": True}
-    axis |= {"linecolor": shown.muted, "tickcolor": shown.muted, "automargin": True}
-    figure.update_layout(
-        template="none",
-        paper_bgcolor=shown.background,
-        plot_bgcolor=shown.background,
-        font={"color": shown.text, "family": _FONT, "size": 13},
-        colorway=list(shown.series),
-        hoverlabel={"bgcolor": shown.panel, "font": {"color": shown.text}},
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
-        margin={"l": 70, "r": 24, "t": 60, "b": 60},
-    )
+    shown, axis = palette.theme(dark), _axis(dark)
+    figure.update_layout(_looks(dark))
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     figure.update_shapes(line_color=shown.muted)
     for trace in figure.data:
         _recolour(trace, dark)
     return figure
+
+
+def _looks(dark: bool) -> dict[str, Any]:
+    shown = palette.theme(dark)
+    return {
+        "template": "none",
+        "paper_bgcolor": shown.background,
+        "plot_bgcolor": shown.background,
+        "font": {"color": shown.text, "family": _FONT, "size": 13},
+        "colorway": list(shown.series),
+        "hoverlabel": {"bgcolor": shown.panel, "font": {"color": shown.text}},
+        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+        "margin": {"l": 70, "r": 24, "t": 60, "b": 60},
+    }
+
+
+def _axis(dark: bool) -> dict[str, Any]:
+    shown = palette.theme(dark)
+    look: dict[str, Any] = {"gridcolor": shown.grid, "zeroline": False, "showline": True}
+    return look | {"linecolor": shown.muted, "tickcolor": shown.muted, "automargin": True}
 
 
 def values_of(data: Any) -> list[Any]:  # noqa: ANN401 - what plotly takes for a column

@@ -54,7 +54,7 @@ class Trainer:
     Attributes:
         steps: Taken so far.
         left_out: Why a pair is not used, by its id.
-        finished: Why training should end, by the plan's patience; empty while it should not.
+        finished: Why training should end after the last step, by the plan's patience; else empty.
 
     Raises:
         TrainingError: no pair can be trained on, or the plan asks for what is not there.
@@ -203,6 +203,7 @@ class Trainer:
                 that are no numbers, and a snapshot is to be restored.
         """
         started, number = time.perf_counter(), self.steps + 1
+        self.finished = ""
         names, order = self._order.take(self._pairs, self.plan.batch_size)
         batch = [self._pairs[name] for name in names]
         self.policy.prepare(batch, cancelled=cancelled)

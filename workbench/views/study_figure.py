@@ -65,6 +65,13 @@ class StudyFigure:
         """The figure as Plotly's JSON, its keys in order."""
         return json.dumps(json.loads(self.plotly.to_json()), sort_keys=True)
 
+    def to_page(self, dark: bool = False) -> dict[str, Any]:
+        """Traces and layout in the colours of a theme, as plain JSON for plotly.js."""
+        # A figure of `workbench.study.plot` is made in the light theme.
+        dressed = self.plotly if self.caption and not dark else self.to_plotly(dark)
+        held = json.loads(dressed.to_json())
+        return {"data": held["data"], "layout": held["layout"]}
+
     def to_plotly(self, dark: bool = False) -> Any:  # noqa: ANN401 - plotly has no types
         """A copy in the colours of a theme."""
         import plotly.graph_objects as go

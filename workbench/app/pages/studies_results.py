@@ -1,8 +1,6 @@
 """What a run found: figures, claims, controls and tables."""
 
 import html
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import panel as pn
@@ -114,8 +112,7 @@ class FigureView:
     def show(self, figure: StudyFigure, report: StudyReport) -> None:
         """Draw a figure in the page's colours."""
         self._shown = figure, report
-        drawn: Mapping[str, Any] = json.loads(figure.to_plotly(self._state.dark).to_json())
-        self.plot.draw({"data": drawn["data"], "layout": drawn["layout"]})
+        self.plot.draw(figure.to_page(self._state.dark))
         self.caption.object = f"<p>{html.escape(figure.caption)}</p>"
 
     def save(self, form: str) -> None:

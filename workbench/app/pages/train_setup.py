@@ -237,12 +237,12 @@ class SetupForm:
             "sync_mixup": entry.needs_reference and value["sync_every"] > 0,
             "penalty_on": penalised,
             "penalty_weight": penalised,
-            "held_out": value["policy"] != "exact",
+            **dict.fromkeys(("held_out", "evaluate_every", "patience"), value["policy"] != "exact"),
             **dict.fromkeys(("model", "blocks", "rank"), language),
         }
         for name, shown in visible.items():
             self.fields[name].visible = shown
-        self.again.visible = self._desk.active is not None
+        self.again.visible = self._desk.active is not None or self._desk.resumable
 
     def _lay_out(self) -> Any:  # noqa: ANN401 - Panel components
         field = self.fields
@@ -254,7 +254,10 @@ class SetupForm:
         )]  # fmt: skip
         fair = [field[name] for name in ("attributes", "penalty", "penalty_on", "penalty_weight")]
         policy = [field[name] for name in ("policy", "model", "blocks", "rank", "held_out", "seed")]
-        optimiser = [field[name] for name in ("optimiser", "learning_rate", "batch_size")]
+        optimiser = [
+            field[name]
+            for name in ("optimiser", "learning_rate", "batch_size", "evaluate_every", "patience")
+        ]
         return _columns(
             [_heading("Objective"), *objective],
             [_heading("Modifiers"), *changes, _heading("Fairness while training"), *fair],
@@ -372,6 +375,12 @@ def _optimiser_fields() -> dict[str, Any]:
                                  "Of every step after the warm-up."),
         "batch_size": _slider("Pairs a step", [1, 2, 4, 8, 16, 32, 64, 128], default.batch_size,
                               "Batch size; a fairness penalty needs at least 4."),
+        "evaluate_every": _slider("Held-out pairs are measured every … steps",
+                                  [0, 1, 2, 5, 10, 20, 50], default.evaluate_every,
+                                  "0 is never; each look takes about as long as a few steps."),
+        "patience": _slider("Early stop: patience", [0, 1, 2, 3, 5, 10], default.patience,
+                            "Looks without a lower held-out loss after which training ends; "
+                            "0 is never."),
     }  # fmt: skip
 
 

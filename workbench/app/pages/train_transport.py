@@ -19,6 +19,7 @@ from workbench.views.training_figures import View, branch_colour
 _EVENTS = 4
 _REASONS = 2
 _RUNNING = ("preparing", "playing")
+_LEFT = "A run was left here. Play (Space) takes it up; Setup (e) can begin another."
 _EMPTY = "Choose an objective and a policy below, then press Play (Space)."
 KEYS = {
     "Space": "Train: play or pause",
@@ -104,6 +105,8 @@ class Transport:
         self._enable(status, active)
         self._follow(status, active)
         words = status_words(status, active)
+        if status.phase == "empty" and self._desk.resumable:
+            words = _LEFT
         if self._said and status.phase not in ("playing", "failed"):
             words = f"{words} {self._said}"
         colour = "error" if status.phase == "failed" else "inherit"

@@ -344,7 +344,7 @@ class MultitypeFairness(Study[Params, Fitted]):
         )
 
 
-_DEPENDENCE_ROWS = 2000
+_DEPENDENCE_ROWS = 1500
 _HOW_TO_GIVE = (
     "Drawn with the published margins. Your own file: --input motor=FILE.csv with the columns of "
     f"pg15training ({', '.join(motor.COLUMNS)})."

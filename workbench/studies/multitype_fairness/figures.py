@@ -87,11 +87,11 @@ def _trade_off(table: Table, chosen: Table, column: str, title: str) -> Figure:
         "deviance and the log-loss, on a logarithmic axis; what is hovered over says lambda.",
         log_y=True,
     )
-    for place, name in enumerate(("none", *_REGULARISERS)):
+    for place, name in enumerate((*_REGULARISERS, "none")):
         own = where(table, "regulariser", name)
         labels = [f"lambda = {_short(each)}" for each in own["lambda"]]
         plot.points(figure, own[column], _floored(own["js"]), name, place, labels)
-    for place, name in enumerate(_REGULARISERS, start=1):
+    for place, name in enumerate(_REGULARISERS):
         row = where(chosen, "regulariser", name)
         plot.points(figure, row[column], _floored(row["js"]), f"{name}, chosen", place)
         figure.data[-1].marker.update(size=15, symbol="x-thin-open", line={"width": 3})
@@ -105,10 +105,10 @@ def _densities(table: Table, chosen: Table, name: str) -> Figure:
         "Density",
         f"The paper's result panel ({_LETTERS[name]}), upper row: kernel densities (bandwidth "
         "0.05) of the expected claims in each of 20 cells, region by colour and gender by dash, "
-        "the whole portfolio dashed. Ours has Silverman's bandwidth, and colours the two cells of "
-        "highest and of lowest mean; the others are grey.",
+        "the whole portfolio dashed. Ours has bandwidth 0.02, and colours the two cells of highest "
+        "and of lowest mean without regularisation, the same in all three; the others are grey.",
     )
-    _cells(figure, where(table, "regulariser", name), "outcome", "density")
+    _cells(figure, table, name, "density")
     return figure
 
 
@@ -119,35 +119,47 @@ def _distributions(table: Table, chosen: Table, name: str) -> Figure:
         "Share of the cell at or below",
         f"The paper's result panel ({_LETTERS[name]}), lower row: empirical distribution "
         "functions in each of 20 cells. Ours are read off at 60 quantiles, and colour the two "
-        "cells of highest and of lowest mean; the others are grey.",
+        "cells of highest and of lowest mean without regularisation; the others are grey.",
     )
-    _cells(figure, where(table, "regulariser", name), "outcome", "share")
+    _cells(figure, table, name, "share")
+    # The last hundredth reaches several times as far, and shows nothing.
+    figure.update_xaxes(range=[0, _high(table["outcome"], table["share"])])
     return figure
 
 
-def _cells(figure: Figure, table: Table, x: str, y: str) -> None:
+def _cells(figure: Figure, table: Table, name: str, y: str) -> None:
     """A line a cell: the extreme ones in colours, the others grey behind them, all together."""
-    cells = [cell for cell in dict.fromkeys(table["cell"]) if cell != ALL_CELLS]
-    rows = {cell: where(table, "cell", cell) for cell in [*cells, ALL_CELLS]}
-    order = sorted(cells, key=lambda cell: _mean(rows[cell], x, y))
+    shown = where(table, "regulariser", name)
+    rows = {str(cell): where(shown, "cell", cell) for cell in dict.fromkeys(shown["cell"])}
+    order = _by_mean(where(table, "regulariser", "none"), y)
     extreme = [*order[: _SHOWN // 2], *order[-_SHOWN // 2 :]]
-    others = [cell for cell in order if cell not in extreme]
-    for place, cell in enumerate(others):
-        plot.line(figure, rows[cell][x], rows[cell][y], "other cells")
+    for place, cell in enumerate(each for each in order if each not in extreme):
+        plot.line(figure, rows[cell]["outcome"], rows[cell][y], "other cells")
         figure.data[-1].update(showlegend=place == 0, meta={"token": "muted"}, opacity=0.45)
         figure.data[-1].line.update(width=1)
     for place, cell in enumerate(extreme):
-        plot.line(figure, rows[cell][x], rows[cell][y], str(cell), place)
+        plot.line(figure, rows[cell]["outcome"], rows[cell][y], cell, place)
     whole = rows[ALL_CELLS]
-    plot.line(figure, whole[x], whole[y], ALL_CELLS, 4, dash="dash")
+    plot.line(figure, whole["outcome"], whole[y], ALL_CELLS, 4, dash="dash")
     plot.dress(figure)
 
 
-def _mean(rows: Table, x: str, y: str) -> float:
-    """A cell's mean outcome, of a density or of quantiles."""
-    xs = [float(each or 0) for each in rows[x]]
-    weights = [float(each or 0) for each in rows[y]] if y == "density" else [1.0] * len(xs)
-    return sum(a * b for a, b in zip(xs, weights, strict=True)) / max(sum(weights), 1e-12)
+def _by_mean(table: Table, y: str) -> list[str]:
+    """Cells by their mean outcome, of a density or of quantiles."""
+    means = {}
+    for cell in dict.fromkeys(table["cell"]):
+        rows = where(table, "cell", cell)
+        outcome = [float(each or 0) for each in rows["outcome"]]
+        weights = [float(each or 0) if y == "density" else 1.0 for each in rows[y]]
+        total = sum(a * b for a, b in zip(outcome, weights, strict=True))
+        means[str(cell)] = total / max(sum(weights), 1e-12)
+    return sorted((cell for cell in means if cell != ALL_CELLS), key=lambda cell: means[cell])
+
+
+def _high(outcomes: Sequence[Cell], shares: Sequence[Cell]) -> float:
+    """The largest outcome below which 97 % of some cell lie."""
+    rows = zip(outcomes, shares, strict=True)
+    return max(float(outcome or 0) for outcome, share in rows if float(share or 0) <= 0.97)
 
 
 def _frequency(table: Table) -> Figure:
@@ -220,7 +232,8 @@ def _scores(table: Table, source: str) -> Figure:
         "Jensen-Shannon divergence [bits]",
         "After the paper's COMPAS application, whose figures could not be read: divergence of the "
         "scores between cells of gender, race and age band under each penalty at one lambda, for "
-        f"logistic regression and a small network. Rows here: {source}.",
+        "logistic regression and a small network, which see the attributes unless scores_see is "
+        f"off. Rows here: {source}.",
     )
     for place, model in enumerate(dict.fromkeys(table["model"])):
         rows = where(table, "model", model)
@@ -245,13 +258,15 @@ def _decisions(table: Table, source: str) -> Figure:
 def _decision_cells(table: Table, source: str) -> Figure:
     figure = plot.figure(
         f"Decisions ({source}): mean margin by gender and race",
-        "Gender, race",
         "Mean margin [deviations]",
+        "Gender, race",
         "Ours, not in the paper: mean yes/no margin of each cell, less its template's mean, in "
         "standard deviations, before and after the correction.",
     )
     for place, column in enumerate(("before", "after")):
-        plot.bars(figure, table["cell"], table[column], column, place)
+        plot.points(figure, table[column], table["cell"], column, place)
+    figure.update_yaxes(type="category")
+    plot.rule(figure, x=0.0)
     return figure
 
 

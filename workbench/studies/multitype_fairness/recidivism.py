@@ -2,9 +2,10 @@
 
 Inputs are the record (priors, juvenile counts, degree of the charge); gender, race and age are
 protected, and equalised so that none rules by its units. Age enters the penalty as a number and
-the reporting cells in three bands. The paper's own preprocessing could not be read; this is our
-reading. The stand-in has the same columns
-and rough shares, and its rows are drawn: use it where the table cannot be had.
+the reporting cells in three bands. The networks may see the attributes (`scores_see`): blind ones
+can only shrink their scores towards a constant. The paper's own preprocessing could not be read;
+this is our reading. The stand-in has the same columns and rough shares, and its rows are drawn:
+use it where the table cannot be had.
 """
 
 from typing import TYPE_CHECKING

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from workbench.metrics.ranking import idealized_ranking_accuracy
 from workbench.studies.ranking_accuracy.mechanism import TABLE, TINY, Learner, PairScores, Run
-from workbench.studies.ranking_accuracy.tables import CURVE, Course, Fitted, Source
+from workbench.studies.ranking_accuracy.tables import (
+    CURVE,
+    Course,
+    Fitted,
+    Source,
+    released_ideals,
+)
 from workbench.studies.ranking_accuracy.votes import BETAS, EXPECTED, Ideal
 from workbench.study.result import Claim
 
@@ -137,6 +143,13 @@ def reports(found: Sequence[Source]) -> Iterator[Claim]:
             f"Alignment gap of {kind}: median R* over beta less R.",
             ideal - achieved,
             paper="19 to 59 points",
+        )
+        yield Claim(
+            f"code-ideal-{slug}",
+            "report",
+            f"Median R* of {kind} by the released code's formula, as the paper prints it.",
+            float(released_ideals(source.before).median()),
+            paper="91 to 99 % on Alpaca Farm",
         )
 
 

@@ -66,7 +66,7 @@ _LANGUAGE_FLIPS = (
 
 def _accuracy(table: Table) -> Figure:
     figure = plot.figure(
-        "Models rank about as many pairs rightly as a coin, before and after training",
+        "Models rank about as many pairs rightly as a coin",
         "Model",
         "Share of pairs ranked right",
         "After Fig. 1 and Table 1: ranking accuracy R and its length-normalised form of each model "
@@ -115,7 +115,7 @@ def _transitions(table: Table, column: str, texts: tuple[str, str, str]) -> Figu
         rows = _where(table, {"group": group})
         plot.line(figure, rows["step"], rows[column], str(group), place)
         _mark_lone(figure, rows["step"], rows[column], place)
-    plot.rule(figure, x=_number(table["best"][0]), label="lowest held-out loss")
+    plot.rule(figure, x=_number(table["best"][0]), label="\u00a0lowest held-out loss")
     return figure
 
 

@@ -154,7 +154,7 @@ def accuracy_table(found: Sequence[Source]) -> Columns:
     rows = []
     for source in found:
         ideal = [_ideals(each) for each in (source.before, _per_token(source.before))]
-        ideal.append(_released(source.before))
+        ideal.append(released_ideals(source.before))
         for name, scores in zip(source.names, (source.before, source.after), strict=True):
             rows.append(
                 (name, source.name, len(scores.chosen), *_accuracies(scores), *_spread(ideal))
@@ -184,6 +184,17 @@ def ideal_curve(pairs: PairScores) -> Tensor:
     """Mean R* at every beta of `CURVE`; pairs of unknown alpha are left out."""
     known = ~pairs.alpha.isnan()
     return idealized_ranking_accuracy_curve(pairs.c[known], pairs.alpha[known], CURVE)
+
+
+def released_ideals(pairs: PairScores) -> Tensor:
+    """Mean R* at each of the paper's betas by the released code's formula."""
+    known = ~pairs.alpha.isnan()
+    chosen, rejected, alpha = pairs.chosen[known], pairs.rejected[known], pairs.alpha[known]
+    means = [
+        paper_code_idealized_ranking_accuracy(chosen, rejected, alpha, beta).mean()
+        for beta in BETAS
+    ]
+    return torch.stack(means)
 
 
 def transition_table(learner: Learner, run: Run, found: Course, beta: float) -> Columns:
@@ -313,16 +324,6 @@ def _ideals(pairs: PairScores) -> Tensor:
     known = ~pairs.alpha.isnan()
     betas = torch.tensor(BETAS, dtype=torch.float64)
     return idealized_ranking_accuracy_curve(pairs.c[known], pairs.alpha[known], betas)
-
-
-def _released(pairs: PairScores) -> Tensor:
-    known = ~pairs.alpha.isnan()
-    chosen, rejected, alpha = pairs.chosen[known], pairs.rejected[known], pairs.alpha[known]
-    means = [
-        paper_code_idealized_ranking_accuracy(chosen, rejected, alpha, beta).mean()
-        for beta in BETAS
-    ]
-    return torch.stack(means)
 
 
 def _spread(ideals: Sequence[Tensor]) -> list[float]:
