@@ -2,12 +2,14 @@
 
     python tools/take_screenshots.py docs/images
 
-Each page shows the teaching set, except Fairness, which shows the decision set. Chromium is driven
+Each page shows the teaching set, except Fairness, which shows the decision set; Train has taken
+some steps of DPO, and Studies shows its gallery and one study that has run. Chromium is driven
 through playwright, as in the tests; the pictures are reduced to 256 colours.
 """
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,9 +32,11 @@ FLAGS = [
     "--disable-sync",
 ]
 PAGES = {
-    "teaching": ("Pairs", "Rewards", "Ranking", "DID", "Attribution"),
+    "teaching": ("Pairs", "Rewards", "Ranking", "DID", "Attribution", "Train", "Studies"),
     "decisions": ("Fairness",),
 }
+STEPS = re.compile(r"Training · step (2[4-9]|[3-9]\d|\d{3})\b")
+"""What the page Train says after some two dozen steps."""
 PATIENCE_MS = 240_000
 
 
@@ -76,11 +80,26 @@ def take(browser: Any, url: str, theme: str, names: tuple[str, ...], folder: Pat
     for name in names:
         tab.get_by_role("tab", name=name, exact=True).click()
         settle(tab, name)
-        path = folder / f"{name.lower()}-{theme}.png"
-        tab.screenshot(path=path)
-        Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
-        print(path.name, path.stat().st_size, flush=True)
+        shoot(tab, folder / f"{name.lower()}-{theme}.png")
+        if name == "Studies":
+            run_study(tab)
+            shoot(tab, folder / f"study-{theme}.png")
     tab.close()
+
+
+def shoot(tab: Any, path: Path) -> None:  # noqa: ANN401 - a playwright page
+    """One picture, in 256 colours."""
+    tab.screenshot(path=path)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+    print(path.name, path.stat().st_size, flush=True)
+
+
+def run_study(tab: Any) -> None:  # noqa: ANN401 - a playwright page
+    """Open the first study, run it, and wait for its figures."""
+    tab.get_by_text("Differential information, exactly").first.click()
+    tab.get_by_role("button", name="Run", exact=True).first.click()
+    tab.locator(".js-plotly-plot .main-svg").first.wait_for()
+    tab.wait_for_timeout(2000)
 
 
 def settle(tab: Any, name: str) -> None:  # noqa: ANN401 - a playwright page
@@ -91,6 +110,10 @@ def settle(tab: Any, name: str) -> None:  # noqa: ANN401 - a playwright page
     if name == "Fairness":
         tab.get_by_role("button", name="Permutation test").click()
         tab.get_by_text("permutations, seed 0").wait_for()
+    if name == "Train":
+        tab.get_by_role("button", name="Play").click()
+        tab.get_by_text(STEPS).first.wait_for()
+        tab.get_by_role("button", name="Pause").click()
     tab.wait_for_timeout(2000)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from browser_support import eventually
 
+from workbench.app.state import PAGES
+
 pytestmark = pytest.mark.browser
 QUANTITIES = ("margin", "reward", "ranking", "did", "fairness")
-PAGES = ("Pairs", "Rewards", "Ranking", "DID", "Fairness", "Attribution")
 
 
 def strip(page: Any) -> dict[str, str]:

@@ -19,8 +19,9 @@ from workbench.app.pages.train_transport import event_words, kept_step, status_w
 from workbench.app.state import PageState
 from workbench.data.edits import SetField
 from workbench.engine.session import Session
-from workbench.engine.training import TrainingStatus
+from workbench.engine.training import Sample, TrainingStatus
 from workbench.engine.workspace import Workspace
+from workbench.errors import DataError
 from workbench.objectives.catalogue import OBJECTIVES
 from workbench.objectives.objective import Hyperparameter
 from workbench.views.training_figures import View
@@ -146,6 +147,24 @@ def test_nothing_is_painted_without_news_and_at_most_five_times_a_second(
     clock[0] += 0.11
     held.page.tick()
     assert live.generation > painted
+
+
+def test_a_server_that_cannot_keep_up_paints_less_often(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.train(1)
+    clock = [100.0]
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    held.page._seen, held.page._painted, held.page._ticked = None, 0.0, 99.9
+    held.page.tick()
+    live = held.page._curves[0].live
+    painted, second = live.generation, 0
+    while live.generation == painted:
+        held.desk.rename("b1", f"name {second}")
+        clock[0] += 1.0
+        second += 1
+        held.page.tick()
+    assert second == 5
 
 
 def test_rewinding_and_going_on_makes_a_branch_and_loses_nothing(held: Held) -> None:
@@ -309,6 +328,39 @@ def test_two_moments_are_compared_and_a_mover_selects_its_pair(held: Held) -> No
     row = held.state.selected_row
     assert row is not None
     assert look._figure.figure.point_of(row) is not None
+
+
+def test_samples_are_written_on_demand_for_the_selected_pair_and_shown_as_text(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.train(2)
+    asked: list[Any] = []
+    answers: list[Any] = [None, (Sample("question 1", "before", HOSTILE),), DataError("no words")]
+
+    def sample(branch_id: str, step: int, prompts: list[str]) -> Any:
+        asked.append((branch_id, step, prompts))
+        return answers[0]
+
+    monkeypatch.setattr(held.desk, "sample", sample)
+    look = held.page.looks["Before and after"]
+    held.page.tabs.active = list(held.page.looks).index("Before and after")
+    assert look.ask.disabled
+    held.state.selected = "p2"
+    held.page.mark()
+    assert (look.prompt.object, look.ask.disabled, asked) == ("question 1", False, [])
+    look._ask()
+    assert asked == [("b1", 2, ["question 1"])]
+    assert look.after.object == "–"
+    answers.pop(0)
+    look.refresh()
+    assert (look.before.object, look.after.object) == ("before", HOSTILE)
+    held.state.selected = "p4"
+    held.page.mark()
+    assert look.after.object == "–"
+    held.state.selected = "p2"
+    answers.pop(0)
+    look.refresh()
+    assert "no words" in look.note.object
 
 
 def test_lambdas_of_all_branches_are_measured(held: Held) -> None:

@@ -20,6 +20,7 @@ from workbench.views.figure import Figure
 from workbench.views.training_figures import View
 
 REPAINT_SECONDS = 0.2
+TICK_SECONDS = 0.1
 _FIRST = {
     "Training loss": figures.loss,
     "Implicit rewards in training": figures.rewards,
@@ -50,6 +51,7 @@ class TrainPage:
         self._use_policy = use_policy
         self._seen: object = None
         self._painted = 0.0
+        self._ticked = 0.0
         self._built = False
         self._had_run = False
         self.view = pn.Column(sizing_mode="stretch_width")
@@ -75,6 +77,8 @@ class TrainPage:
             dynamic=True, sizing_mode="stretch_width", margin=(8, 0),
         )  # fmt: skip
         self.tabs.param.watch(lambda event: self._look.refresh(), "active")
+        self.refresh()
+        # Last, as what changes on a page that is shown already is sent part by part.
         self.view.objects = [
             self.transport.view,
             self.summary,
@@ -101,12 +105,17 @@ class TrainPage:
         """Hand over what was changed here, and show what is new, five times a second at most."""
         if not self._built:
             self._build()
-            self.refresh()
         self.form.commit()
         self.transport.tick()
-        if self._news() == self._seen or time.monotonic() - self._painted < REPAINT_SECONDS:
-            return
-        self._paint()
+        rested = self._rested()
+        if rested and self._news() != self._seen:
+            self._paint()
+
+    def _rested(self) -> bool:
+        """Whether it is time to paint again; later where the server cannot keep up."""
+        now = time.monotonic()
+        late, self._ticked = max(0.0, now - self._ticked - TICK_SECONDS), now
+        return now - self._painted >= max(REPAINT_SECONDS, 5 * late)
 
     @property
     def _look(self) -> Look:

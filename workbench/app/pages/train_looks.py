@@ -9,7 +9,7 @@ import panel_material_ui as pmui
 from workbench.app.pages.train_transport import kept_step
 from workbench.app.panes import FigurePane, number, side_by_side, text, tools
 from workbench.app.state import PageState
-from workbench.data.pairs import PreferenceSet
+from workbench.data.pairs import PreferenceSet, Text, plain
 from workbench.engine.fairness import AttributeColumn, AttributeDependence
 from workbench.engine.training import Branch, Point, Sample, TrainingDesk
 from workbench.training.history import PairEvaluation
@@ -162,7 +162,7 @@ class Samples:
 
     def __init__(self, state: PageState, desk: TrainingDesk) -> None:
         self._state, self._desk = state, desk
-        self._asked: tuple[str, int, str] | None = None
+        self._asked: tuple[str, int, Text] | None = None
         self.ask = pmui.Button(label="Write", icon="edit_note", size="small", variant="outlined",
                                margin=(4, 6))  # fmt: skip
         self.ask.on_click(lambda event: self._ask())
@@ -184,9 +184,8 @@ class Samples:
     def refresh(self) -> None:
         """Show the prompt, and what was written to it if it was asked for."""
         prompt = self._prompt()
-        self.prompt.object = (prompt or "Select a pair: a row on Pairs, or a point of a figure.")[
-            :_SHOWN
-        ]
+        shown = "Select a pair: a row on Pairs, or a point of a figure."
+        self.prompt.object = shown if prompt is None else plain(prompt)[:_SHOWN]
         self.ask.disabled = prompt is None or self._desk.active is None
         found = self._desk.sample(*self._question()) if self._is_current() else None
         if isinstance(found, Exception):
@@ -214,13 +213,13 @@ class Samples:
             asked is not None and asked[2] == self._prompt() and asked[1] in known.get(asked[0], ())
         )
 
-    def _question(self) -> tuple[str, int, list[str]]:
+    def _question(self) -> tuple[str, int, list[Text]]:
         branch_id, step, prompt = self._asked or ("", 0, "")
         return branch_id, step, [prompt]
 
-    def _prompt(self) -> str | None:
+    def _prompt(self) -> Text | None:
         row = self._state.selected_row
-        return None if row is None else self._state.tables.snapshot.pairs.pairs[row].prompt_text
+        return None if row is None else self._state.tables.snapshot.pairs.pairs[row].prompt
 
     def _show(self, note: str, sample: Sample | None = None) -> None:
         self.note.object = note
