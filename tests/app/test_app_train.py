@@ -478,6 +478,12 @@ def opened(page: Any, bench: Any) -> Any:
     return session.training
 
 
+def paused(page: Any, desk: Any) -> None:
+    """Wait until the page says so and the step in progress, if there was one, has ended."""
+    eventually(lambda: "Paused" in status(page), WAIT)
+    eventually(lambda: not desk.session.progress("training").active, WAIT)
+
+
 @pytest.mark.browser
 def test_play_pause_step_rewind_branch_and_use_by_the_keyboard(page: Any, bench: Any) -> None:
     desk = opened(page, bench)
@@ -485,7 +491,7 @@ def test_play_pause_step_rewind_branch_and_use_by_the_keyboard(page: Any, bench:
     page.keyboard.press("Space")
     eventually(lambda: step_of(page) >= 4, WAIT)
     page.keyboard.press("Space")
-    eventually(lambda: "Paused" in status(page), WAIT)
+    paused(page, desk)
     last = desk.status.step
     page.keyboard.press(".")
     eventually(lambda: desk.status.step == last + 1 and "Paused" in status(page), WAIT)
@@ -517,7 +523,7 @@ def test_an_edit_in_flight_is_marked_and_a_reload_keeps_the_run(page: Any, bench
     bench_session.apply([SetField("p03", "chosen", "the dog sat on a log")], "Edit")
     page.get_by_text("edited 1 pair").first.wait_for()
     page.keyboard.press("Space")
-    eventually(lambda: "Paused" in status(page), WAIT)
+    paused(page, desk)
     step, records = desk.status.step, desk.active.records
     page.reload()
     page.get_by_role("button", name="Play").wait_for()

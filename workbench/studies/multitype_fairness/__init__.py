@@ -206,7 +206,7 @@ class MultitypeFairness(Study[Params, Fitted]):
             ),
             "dealt-outcomes": Control(
                 "rps-holds",
-                "Outcomes dealt to other policies are fair, and useless.",
+                "Penalised outcomes dealt to other policies are fair, and useless.",
                 study=_DealtOutcomes(),
             ),
             "small-c": Control(
@@ -358,7 +358,9 @@ class _GenderAlone(MultitypeFairness):
 class _DealtOutcomes(MultitypeFairness):
     @staticmethod
     def finish(outcome: Tensor, generator: torch.Generator) -> Tensor:
-        return outcome[:, torch.randperm(outcome.shape[1], generator=generator)]
+        # The first network is the one without a penalty, which the others are compared with.
+        dealt = torch.randperm(outcome.shape[1], generator=generator)
+        return torch.cat([outcome[:1], outcome[1:, dealt]])
 
 
 class _FirstCoin(MultitypeFairness):
