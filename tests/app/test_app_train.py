@@ -494,7 +494,8 @@ def test_play_pause_step_rewind_branch_and_use_by_the_keyboard(page: Any, bench:
     paused(page, desk)
     last = desk.status.step
     page.keyboard.press(".")
-    eventually(lambda: desk.status.step == last + 1 and "Paused" in status(page), WAIT)
+    eventually(lambda: step_of(page) == last + 1, WAIT)
+    paused(page, desk)
     page.keyboard.press(",")
     eventually(lambda: desk.status.step == last, WAIT)
     page.get_by_text("now: step").first.wait_for()

@@ -269,6 +269,7 @@ def test_a_base_that_nobody_uses_is_freed(make_folder: MakeFolder) -> None:
     import gc
 
     folder = make_folder(seed=77)
+    gc.collect()  # what other tests have left
     loaded = load(folder)
     held = len(models._bases)
     del loaded

@@ -120,6 +120,8 @@ class Transport:
 
     def _pressed(self, key: str, _: object = None) -> None:
         widget, act = self._doings[key]
+        # What is painted may be older than the desk, and a key is faster than the eye.
+        self._enable(self._desk.status, self._desk.active)
         if getattr(widget, "disabled", False):
             return
         self._said = ""

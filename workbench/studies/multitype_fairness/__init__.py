@@ -130,7 +130,7 @@ class MultitypeFairness(Study[Params, Fitted]):
             batch=128,
             learning_rate=0.006,
             scores=recidivism.STAND_IN,
-            scores_epochs=6,
+            scores_epochs=4,
             decisions=decisions.STAND_IN,
             rank=24,
         ),
