@@ -5,7 +5,14 @@ import sys
 from pathlib import Path
 
 # importlib import mode puts no folder on the path, so each module is loaded from where it lies.
-for _name in ("browser_support", "jupyterlab_support", "tiny_models", "fake_models", "trl_block"):
+for _name in (
+    "browser_support",
+    "jupyterlab_support",
+    "tiny_models",
+    "fake_models",
+    "trl_block",
+    "study_support",
+):
     if _name not in sys.modules:
         _spec = importlib.util.spec_from_file_location(
             _name, Path(__file__).with_name(f"{_name}.py")

@@ -1,5 +1,7 @@
 """The errors a person may see: each says what was wrong, what was found, and what to do."""
 
+from collections.abc import Callable
+
 
 class WorkbenchError(Exception):
     """Root of all errors that are the input's or the machine's fault, never a bug of ours."""
@@ -23,3 +25,13 @@ class Cancelled(WorkbenchError):
 
 class TrainingError(WorkbenchError):
     """A training run that cannot start or go on: settings, weights, or a loss that diverged."""
+
+
+def stop_if(cancelled: Callable[[], bool] | None, what: str) -> None:
+    """Stop here if that was asked; `what` names the work in the message, "scoring" for example.
+
+    Raises:
+        Cancelled: asked to stop.
+    """
+    if cancelled is not None and cancelled():
+        raise Cancelled(f"{what} was cancelled")

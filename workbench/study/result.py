@@ -134,6 +134,13 @@ class StudyResult:
         }
 
 
+def rows_where(table: Table, equal: Mapping[str, Cell]) -> dict[str, list[Cell]]:
+    """The rows of a table in which the named columns have these values, in their order."""
+    n = len(next(iter(table.values())))
+    kept = [row for row in range(n) if all(table[name][row] == v for name, v in equal.items())]
+    return {name: [values[row] for row in kept] for name, values in table.items()}
+
+
 def claim_json(claim: Claim) -> dict[str, Cell]:
     """A claim as plain JSON, with its verdict."""
     values: dict[str, Cell] = {name: finite(value) for name, value in vars(claim).items()}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.data.pairs import PreferencePair, Text
 from workbench.data.worlds import World
-from workbench.errors import Cancelled, TrainingError
+from workbench.errors import TrainingError, stop_if
 from workbench.metrics.checks import check_positive
 from workbench.metrics.ranking import idealized_ranking_accuracy, ranking_accuracy
 from workbench.objectives.logps import PairLogps
@@ -90,8 +90,7 @@ class SoftmaxPolicy:
         """Let the answers join that are new; see `TrainablePolicy.prepare`."""
         left_out = {}
         for done, pair in enumerate(pairs, start=1):
-            if cancelled is not None and cancelled():
-                raise Cancelled("reading the pairs was cancelled")
+            stop_if(cancelled, "reading the pairs")
             try:
                 self._places(pair)
             except TrainingError as error:

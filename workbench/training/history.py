@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.pairs import PreferencePair
-from workbench.errors import Cancelled, TrainingError
+from workbench.errors import TrainingError, stop_if
 from workbench.metrics.information import did_entropy_by_group
 from workbench.metrics.intervals import standard_error
 from workbench.metrics.ranking import ranking_accuracy
@@ -210,8 +210,7 @@ def evaluate(
     usable = [pair for pair in pairs if pair.pair_id not in left_out]
     parts = []
     for start in range(0, len(usable), chunk):
-        if cancelled is not None and cancelled():
-            raise Cancelled("the evaluation was cancelled")
+        stop_if(cancelled, "the evaluation")
         with torch.no_grad():
             parts.append(policy.pair_logps(usable[start : start + chunk]))
         if on_pair is not None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.pairs import PreferencePair
-from workbench.errors import Cancelled, TrainingError
+from workbench.errors import TrainingError, stop_if
 from workbench.objectives.bco import RewardShift
 from workbench.training.capabilities import unusable
 from workbench.training.plan import TrainingPlan
@@ -144,8 +144,7 @@ def margin_influences(
     done, scores = 0, torch.zeros(len(usable), dtype=torch.float64)
 
     def gradient(moment: Moment, pair: PreferencePair, of: PairLoss) -> list[Tensor | None]:
-        if cancelled is not None and cancelled():
-            raise Cancelled("the attribution of learning was cancelled")
+        stop_if(cancelled, "the attribution of learning")
         with holding(), weights_of(policy, moment.weights):
             policy.prepare([pair], cancelled=cancelled)
             return _gradient(of(pair), policy.parameters())

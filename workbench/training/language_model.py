@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.pairs import PreferencePair, Text
-from workbench.errors import Cancelled, TrainingError
+from workbench.errors import TrainingError, stop_if
 from workbench.objectives.logps import PairLogps
 from workbench.objectives.wpo import log_collision_probability
 from workbench.scoring.generate import generate
@@ -114,8 +114,7 @@ class LanguageModelPolicy:
     ) -> dict[str, str]:
         """Read trunk and reference of pairs that are new; see `TrainablePolicy.prepare`."""
         for done, pair in enumerate(pairs):
-            if cancelled is not None and cancelled():
-                raise Cancelled("reading the pairs was cancelled")
+            stop_if(cancelled, "reading the pairs")
             if isinstance(self._tokens_of(pair), PairTokens):
                 self._reference_of(pair)
             if on_pair is not None:

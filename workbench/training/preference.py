@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from workbench.data.pairs import Text
-from workbench.errors import Cancelled, ModelError, ScoringError
+from workbench.errors import ModelError, ScoringError, stop_if
 from workbench.metrics.rewards import reward_accuracy
 from workbench.objectives.dpo import dpo_loss
 from workbench.scoring.tokenise import TokenisedSequence, tokenise_completion
@@ -340,7 +340,7 @@ def trunk_states(
     below = llama.model.layers[: _checked_block(llama, block)]
     cached = []
     for done, pair in enumerate(pairs):
-        _stop_if(cancelled)
+        stop_if(cancelled, "training")
         cached.append(CachedPair(pair, _read(llama, below, pair)))
         if on_pair is not None:
             on_pair(done + 1, len(pairs))
@@ -394,7 +394,7 @@ def train_preferences(
     plan = list(_plan(len(pairs), recipe, seed))
     steps: list[Step] = []
     for number, places in enumerate(plan, start=1):
-        _stop_if(cancelled)
+        stop_if(cancelled, "training")
         rate = recipe.learning_rate * learning_rate_share(number, len(plan), recipe.warm_up)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -499,8 +499,3 @@ def _checked_block(llama: Any, block: int) -> int:  # noqa: ANN401
 
 def _ids(sequence: TokenisedSequence) -> Tensor:
     return torch.from_numpy(sequence.input_ids.astype("int64"))
-
-
-def _stop_if(cancelled: IsCancelled | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled("training was cancelled")

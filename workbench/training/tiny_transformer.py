@@ -24,7 +24,7 @@ from torch.nn.functional import (
 
 from workbench.data.pairs import PreferencePair, Text, plain
 from workbench.data.worlds import World
-from workbench.errors import Cancelled, TrainingError
+from workbench.errors import TrainingError, stop_if
 from workbench.objectives.logps import PairLogps
 from workbench.training.descent import descend
 
@@ -183,7 +183,7 @@ class TinyTransformerPolicy:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
         draws, last = torch.Generator().manual_seed(seed), float("nan")
         for step in range(1, steps + 1):
-            _stop_if(cancelled)
+            stop_if(cancelled, "training")
             batch = torch.arange(len(kept))
             if len(kept) > batch_size:
                 batch = torch.randperm(len(kept), generator=draws)[:batch_size]
@@ -240,7 +240,7 @@ class TinyTransformerPolicy:
         """Tokenise the pairs and score them under the reference; see `TrainablePolicy.prepare`."""
         left_out, fresh = {}, dict[Key, None]()
         for done, pair in enumerate(pairs, start=1):
-            _stop_if(cancelled)
+            stop_if(cancelled, "training")
             keys = _keys(pair)
             if all(map(self._fits, keys)):
                 fresh |= {key: None for key in keys if key not in self._reference_logps}
@@ -363,7 +363,7 @@ class TinyTransformerPolicy:
 
     def _read_reference(self, keys: Sequence[Key], cancelled: IsCancelled | None = None) -> None:
         for start in range(0, len(keys), 64):
-            _stop_if(cancelled)
+            stop_if(cancelled, "training")
             part = keys[start : start + 64]
             with torch.no_grad():
                 sums, _ = self._scores(self._reference, part)
@@ -445,8 +445,3 @@ def _drawn(logits: Tensor, temperature: float, draws: torch.Generator) -> Tensor
     if temperature <= 0:
         return logits.argmax(dim=-1)
     return torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=draws)[:, 0]
-
-
-def _stop_if(cancelled: IsCancelled | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled("training was cancelled")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.pairs import PreferencePair, PreferenceSet
-from workbench.errors import Cancelled, TrainingError
+from workbench.errors import TrainingError, stop_if
 from workbench.metrics.encoding import encode_attribute
 from workbench.metrics.ranking import ranking_accuracy
 from workbench.metrics.rewards import reward_accuracy
@@ -208,15 +208,15 @@ class Trainer:
         batch = [self._pairs[name] for name in names]
         self.policy.prepare(batch, cancelled=cancelled)
         looked = self._look(number, batch, cancelled)
-        _stop_if(cancelled)
+        stop_if(cancelled, "the step")
         reading = self._reader.read(batch)
         shift = self.plan.entry.advance(reading.seen, self._shift, **self.plan.hyperparameters)
         loss = self._losses(reading, shift).mean()
         penalty, dependence = self._penalty(reading, names)
         self._guard(float(loss.detach()), number)
-        _stop_if(cancelled)
+        stop_if(cancelled, "the step")
         gradients = self._gradients(loss + penalty, reading)
-        _stop_if(cancelled)
+        stop_if(cancelled, "the step")
         rate = self._set_learning_rate(number)
         norm = descend(
             float((loss + penalty).detach()),
@@ -290,7 +290,7 @@ class Trainer:
             found["kl"] = self.policy.kl(batch)
         parts = []
         for start in range(0, len(self._held_out), CHUNK):
-            _stop_if(cancelled)
+            stop_if(cancelled, "the step")
             parts.append(self._held_out_part(self._held_out[start : start + CHUNK], cancelled))
         if parts:
             names = ("loss", "margin", "accuracy", "ranking")
@@ -460,8 +460,3 @@ def _pairs_in_words(
         "removed": len(before.keys() - after.keys()),
     }
     return ", ".join(f"{verb} {n} pair{'s' * (n > 1)}" for verb, n in counts.items() if n)
-
-
-def _stop_if(cancelled: IsCancelled | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled("the step was cancelled")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from workbench.study import plot
 from workbench.study.base import Figure, Figures
-from workbench.study.result import Cell, StudyResult, Table
+from workbench.study.result import Cell, StudyResult, Table, rows_where
 
 _FLOOR = 1e-16
 """What is smaller, or exactly 0, is drawn here: a logarithmic axis has no 0."""
@@ -90,10 +90,10 @@ def _power_law(table: Table) -> Figure:
         "at all. Bars of one bin stand side by side; the end bins hold what lies beyond them.",
     )
     for place, name in enumerate(dict.fromkeys(table["rejected"])):
-        none = _number(_where(table, "rejected", name, "without")[0])
+        none = _number(rows_where(table, {"rejected": name})["without"][0])
         label = f"{name} ({none:.0%} without)"
-        octaves = _where(table, "rejected", name, "octaves")
-        plot.bars(figure, octaves, _where(table, "rejected", name, "share"), label, place)
+        octaves = rows_where(table, {"rejected": name})["octaves"]
+        plot.bars(figure, octaves, rows_where(table, {"rejected": name})["share"], label, place)
     return figure
 
 
@@ -140,7 +140,7 @@ def _predicted(table: Table) -> Figure:
     )
     for place, side in enumerate(dict.fromkeys(table["answers"])):
         x, y, names = (
-            _where(table, "answers", side, column)
+            rows_where(table, {"answers": side})[column]
             for column in ("predicted", "measured", "rejected")
         )
         plot.points(figure, x, y, str(side), place, [f"pi_l: {name}" for name in names])
@@ -161,7 +161,7 @@ def _projected(table: Table) -> Figure:
     )
     _lines(figure, table, "method", "chosen", "js")
     for place, name in enumerate(dict.fromkeys(table["method"])):
-        x, y = (_where(table, "method", name, column)[-1:] for column in ("chosen", "js"))
+        x, y = (rows_where(table, {"method": name})[column][-1:] for column in ("chosen", "js"))
         plot.points(figure, x, y, f"{name}: end", place)
     return figure
 
@@ -197,7 +197,7 @@ def _bias(table: Table) -> Figure:
         log_x=True,
     )
     _lines(figure, table, "proposal", "draws", "bias")
-    x, y = (_where(table, "proposal", "reference", name) for name in ("draws", "plug_in"))
+    x, y = (rows_where(table, {"proposal": "reference"})[name] for name in ("draws", "plug_in"))
     plot.line(figure, x, y, "entropy of the weights (reference)", 4, "dash")
     plot.rule(figure, y=0.0)
     return figure
@@ -216,7 +216,9 @@ def _spread(table: Table) -> Figure:
     )
     _lines(figure, table, "proposal", "draws", "spread")
     for place, name in enumerate(dict.fromkeys(table["proposal"])):
-        x, y = (_where(table, "proposal", name, each) for each in ("draws", "predicted_error"))
+        x, y = (
+            rows_where(table, {"proposal": name})[each] for each in ("draws", "predicted_error")
+        )
         plot.line(figure, x, y, f"{name}, predicted", place, "dot")
     return figure
 
@@ -379,13 +381,9 @@ def _lines(
 ) -> None:
     """One line for each value of the column `group`."""
     for place, name in enumerate(dict.fromkeys(table[group])):
-        values = _where(table, group, name, y)
+        values = rows_where(table, {group: name})[y]
         shown = [max(_number(each), _FLOOR) for each in values] if floor else values
-        plot.line(figure, _where(table, group, name, x), shown, str(name), place)
-
-
-def _where(table: Table, group: str, name: Cell, column: str) -> list[Cell]:
-    return [v for v, of in zip(table[column], table[group], strict=True) if of == name]
+        plot.line(figure, rows_where(table, {group: name})[x], shown, str(name), place)
 
 
 def _number(cell: Cell) -> float:

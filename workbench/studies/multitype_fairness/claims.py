@@ -13,7 +13,7 @@ from workbench.metrics.intervals import standard_error
 from workbench.studies.multitype_fairness import gerrymander, paper
 from workbench.studies.multitype_fairness.gerrymander import Identities
 from workbench.studies.multitype_fairness.mechanism import Audited
-from workbench.study.result import Cell, Claim, Table
+from workbench.study.result import Cell, Claim
 
 ALL_CELLS = "all cells"
 _POINTS = 100
@@ -484,9 +484,3 @@ def _occurring(audited: Audited, rows: int | None = None) -> tuple[list[str], Te
 
 def _columns(rows: Sequence[tuple[Cell, ...]], names: Sequence[str]) -> dict[str, list[Cell]]:
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}
-
-
-def where(table: Table, column: str, wanted: Cell) -> dict[str, list[Cell]]:
-    """The rows of a table whose column has a value."""
-    kept = [place for place, each in enumerate(table[column]) if each == wanted]
-    return {name: [values[place] for place in kept] for name, values in table.items()}

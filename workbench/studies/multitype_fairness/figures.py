@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from workbench.studies.multitype_fairness.claims import ALL_CELLS, where
+from workbench.studies.multitype_fairness.claims import ALL_CELLS
 from workbench.study import plot
 from workbench.study.base import Figure, Figures
-from workbench.study.result import Cell, StudyResult, Table
+from workbench.study.result import Cell, StudyResult, Table, rows_where
 
 _FLOOR = 1e-6
 """Smaller divergences are drawn here: a logarithmic axis has no 0."""
@@ -65,9 +65,9 @@ def _js_by_lambda(table: Table) -> Figure:
         "on its own data.",
         log_y=True,
     )
-    start = where(table, "regulariser", "none")
+    start = rows_where(table, {"regulariser": "none"})
     for place, name in enumerate(_REGULARISERS):
-        own = where(table, "regulariser", name)
+        own = rows_where(table, {"regulariser": name})
         weights = [*start["lambda"], *own["lambda"]]
         plot.line(figure, weights, _floored([*start["js"], *own["js"]]), name, place)
         theirs = [*start["paper_js"], *own["paper_js"]]
@@ -88,11 +88,11 @@ def _trade_off(table: Table, chosen: Table, column: str, title: str) -> Figure:
         log_y=True,
     )
     for place, name in enumerate((*_REGULARISERS, "none")):
-        own = where(table, "regulariser", name)
+        own = rows_where(table, {"regulariser": name})
         labels = [f"lambda = {_short(each)}" for each in own["lambda"]]
         plot.points(figure, own[column], _floored(own["js"]), name, place, labels)
     for place, name in enumerate(_REGULARISERS):
-        row = where(chosen, "regulariser", name)
+        row = rows_where(chosen, {"regulariser": name})
         plot.points(figure, row[column], _floored(row["js"]), f"{name}, chosen", place)
         figure.data[-1].marker.update(size=15, symbol="x-thin-open", line={"width": 3})
     return figure
@@ -129,9 +129,9 @@ def _distributions(table: Table, chosen: Table, name: str) -> Figure:
 
 def _cells(figure: Figure, table: Table, name: str, y: str) -> None:
     """A line a cell: the extreme ones in colours, the others grey behind them, all together."""
-    shown = where(table, "regulariser", name)
-    rows = {str(cell): where(shown, "cell", cell) for cell in dict.fromkeys(shown["cell"])}
-    order = _by_mean(where(table, "regulariser", "none"), y)
+    shown = rows_where(table, {"regulariser": name})
+    rows = {str(cell): rows_where(shown, {"cell": cell}) for cell in dict.fromkeys(shown["cell"])}
+    order = _by_mean(rows_where(table, {"regulariser": "none"}), y)
     extreme = [*order[: _SHOWN // 2], *order[-_SHOWN // 2 :]]
     for place, cell in enumerate(each for each in order if each not in extreme):
         plot.line(figure, rows[cell]["outcome"], rows[cell][y], "other cells")
@@ -148,7 +148,7 @@ def _by_mean(table: Table, y: str) -> list[str]:
     """Cells by their mean outcome, of a density or of quantiles."""
     means = {}
     for cell in dict.fromkeys(table["cell"]):
-        rows = where(table, "cell", cell)
+        rows = rows_where(table, {"cell": cell})
         outcome = [float(each or 0) for each in rows["outcome"]]
         weights = [float(each or 0) if y == "density" else 1.0 for each in rows[y]]
         total = sum(a * b for a, b in zip(outcome, weights, strict=True))
@@ -207,7 +207,7 @@ def _gerrymander(table: Table) -> Figure:
         "and B, and an outcome that favours the cells where they differ.",
     )
     for place, kind in enumerate(("margin", "cell")):
-        rows = where(table, "kind", kind)
+        rows = rows_where(table, {"kind": kind})
         plot.bars(figure, rows["group"], rows["mean"], kind, place)
     figure.update_layout(barmode="overlay")
     return figure
@@ -236,7 +236,7 @@ def _scores(table: Table, source: str) -> Figure:
         f"off. Rows here: {source}.",
     )
     for place, model in enumerate(dict.fromkeys(table["model"])):
-        rows = where(table, "model", model)
+        rows = rows_where(table, {"model": model})
         plot.bars(figure, rows["regulariser"], rows["js"], str(model), place)
     return figure
 
@@ -285,14 +285,14 @@ def _decision_ages(table: Table, source: str) -> Figure:
 
 
 def _source(parts: Table, part: str) -> str:
-    return str(where(parts, "part", part)["source"][0])
+    return str(rows_where(parts, {"part": part})["source"][0])
 
 
 def _weight(chosen: Table, name: str) -> str:
     return (
         ""
         if name == "none"
-        else f", lambda = {_short(where(chosen, 'regulariser', name)['lambda'][0])}"
+        else f", lambda = {_short(rows_where(chosen, {'regulariser': name})['lambda'][0])}"
     )
 
 
@@ -310,12 +310,12 @@ def _genders(table: Table) -> list[str]:
 
 def _regions(table: Table) -> list[str]:
     """Regions, the highest frequency of the last gender (men) first."""
-    last = where(table, "gender", _genders(table)[-1])
+    last = rows_where(table, {"gender": _genders(table)[-1]})
     rows = zip(last["frequency"], last["region"], strict=True)
     return [str(region) for _, region in sorted(rows, key=lambda row: -float(row[0] or 0))]
 
 
 def _by_region(table: Table, gender: str, column: str, order: Sequence[str]) -> list[float]:
-    rows = where(table, "gender", gender)
+    rows = rows_where(table, {"gender": gender})
     found = dict(zip(rows["region"], rows[column], strict=True))
     return [float(found.get(region) or 0) for region in order]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from workbench.study import plot
 from workbench.study.base import Figure, Figures
-from workbench.study.result import Cell, StudyResult, Table
+from workbench.study.result import Cell, StudyResult, Table, rows_where
 
 _FLOOR = 1e-6
 """What is smaller is drawn here: a logarithmic axis has no 0."""
@@ -98,7 +98,7 @@ def _idealized(table: Table) -> Figure:
         log_x=True,
     )
     for place, name in enumerate(dict.fromkeys(table["source"])):
-        rows = _where(table, {"source": name})
+        rows = rows_where(table, {"source": name})
         plot.line(figure, rows["beta"], rows["ideal"], f"R*, {name}", place)
         ends = [rows["beta"][0], rows["beta"][-1]]
         achieved = [rows["achieved"][0]] * 2
@@ -112,7 +112,7 @@ def _transitions(table: Table, column: str, texts: tuple[str, str, str]) -> Figu
     shown = f" Shown: {table['policy'][0]}."
     figure = plot.figure(title, "Step", y, caption + shown)
     for place, group in enumerate(dict.fromkeys(table["group"])):
-        rows = _where(table, {"group": group})
+        rows = rows_where(table, {"group": group})
         plot.line(figure, rows["step"], rows[column], str(group), place)
         _mark_lone(figure, rows["step"], rows[column], place)
     plot.rule(figure, x=_number(table["best"][0]), label="\u00a0lowest held-out loss")
@@ -134,7 +134,7 @@ def _flips(table: Table, texts: tuple[str, str]) -> Figure:
         title, "Reference's log-ratio c [nats]", "DPO loss of the pair [nats]", caption
     )
     for place, (right, name) in enumerate(((True, "ranked right"), (False, "ranked wrongly"))):
-        rows = _where(table, {"right": right})
+        rows = rows_where(table, {"right": right})
         plot.points(figure, rows["c"], rows["loss"], name, place, _strings(rows["pair"]))
     curve = sorted(zip(map(_number, table["c"]), map(_number, table["flips_at"]), strict=True))
     plot.line(
@@ -156,7 +156,7 @@ def _course(table: Table, shown: Table) -> Figure:
         f"(gamma 1), of the {policy}. The paper asks GPT-4 for the winner; here the true reward "
         "decides, over all answers.",
     )
-    rows = _where(table, {"policy": policy, "gamma": 1.0})
+    rows = rows_where(table, {"policy": policy, "gamma": 1.0})
     for place, (column, name) in enumerate(_MEASURES.items()):
         plot.line(figure, rows["step"], rows[column], name, place)
     plot.rule(figure, y=0.5)
@@ -180,7 +180,7 @@ def _gamma(table: Table) -> Figure:
         "loses; the table cannot.",
     )
     for policy in dict.fromkeys(table["policy"]):
-        rows = _where(table, {"policy": policy})
+        rows = rows_where(table, {"policy": policy})
         dash = "solid" if policy == table["policy"][-1] else "dot"
         for place, (column, name) in enumerate(_MEASURES.items()):
             plot.line(figure, rows["gamma"], rows[column], f"{name}, {policy}", place, dash)
@@ -215,7 +215,7 @@ def _trade_off(table: Table) -> Figure:
         "whether the weights are near the reference's.",
     )
     for place, (near, name) in enumerate(((True, "near the reference"), (False, "far from it"))):
-        rows = _where(table, {"near": near})
+        rows = rows_where(table, {"near": near})
         labels = [f"gamma {g}, step {s}" for g, s in zip(rows["gamma"], rows["step"], strict=True)]
         plot.points(figure, rows["ranking"], rows["win_rate"], name, place, labels)
     plot.rule(figure, y=0.5)
@@ -224,7 +224,7 @@ def _trade_off(table: Table) -> Figure:
 
 def _pairs(table: Table) -> Figure:
     source = table["source"][-1]
-    rows = _where(table, {"source": source})
+    rows = rows_where(table, {"source": source})
     figure = plot.figure(
         "The hardest and the easiest pairs",
         "Place by the reference's log-ratio, hardest first; those between are left out",
@@ -256,7 +256,7 @@ def _formulas(table: Table) -> Figure:
     )
     names = {"eq3": "Eq. 3", "code": "released code", "eq3_per_token": "Eq. 3 per token"}
     for place, (formula, name) in enumerate(names.items()):
-        rows = _where(table, {"formula": formula})
+        rows = rows_where(table, {"formula": formula})
         plot.line(figure, rows["beta"], rows["ideal"], name, place)
         plot.points(figure, rows["beta"], rows["expected"], f"{name}, expected", place)
     figure.update_yaxes(range=[0.4, 1.04])
@@ -267,13 +267,6 @@ def _pair_label(rows: Table, place: int) -> str:
     cut: Callable[[Cell], str] = lambda text: str(text)[:80]  # noqa: E731
     parts = [f"{name}: {cut(rows[name][place])}" for name in ("prompt", "chosen", "rejected")]
     return "<br>".join([f"{rows['kind'][place]}, loss {_number(rows['loss'][place]):.3g}", *parts])
-
-
-def _where(table: Table, equal: dict[str, Cell]) -> dict[str, list[Cell]]:
-    """The rows in which some columns have these values."""
-    n = len(next(iter(table.values())))
-    kept = [row for row in range(n) if all(table[name][row] == v for name, v in equal.items())]
-    return {name: [values[row] for row in kept] for name, values in table.items()}
 
 
 def _number(value: Cell) -> float:
