@@ -90,10 +90,9 @@ def _power_law(table: Table) -> Figure:
         "at all. Bars of one bin stand side by side; the end bins hold what lies beyond them.",
     )
     for place, name in enumerate(dict.fromkeys(table["rejected"])):
-        none = _number(rows_where(table, {"rejected": name})["without"][0])
-        label = f"{name} ({none:.0%} without)"
-        octaves = rows_where(table, {"rejected": name})["octaves"]
-        plot.bars(figure, octaves, rows_where(table, {"rejected": name})["share"], label, place)
+        rows = rows_where(table, {"rejected": name})
+        label = f"{name} ({_number(rows['without'][0]):.0%} without)"
+        plot.bars(figure, rows["octaves"], rows["share"], label, place)
     return figure
 
 
@@ -139,11 +138,9 @@ def _predicted(table: Table) -> Figure:
         "dotted line they are equal. Chosen answers, drawn from the reference, never gain.",
     )
     for place, side in enumerate(dict.fromkeys(table["answers"])):
-        x, y, names = (
-            rows_where(table, {"answers": side})[column]
-            for column in ("predicted", "measured", "rejected")
-        )
-        plot.points(figure, x, y, str(side), place, [f"pi_l: {name}" for name in names])
+        rows = rows_where(table, {"answers": side})
+        labels = [f"pi_l: {name}" for name in rows["rejected"]]
+        plot.points(figure, rows["predicted"], rows["measured"], str(side), place, labels)
     ends = [min(map(_number, table["predicted"])), 0.0]
     plot.line(figure, ends, ends, "as predicted", 7, "dot")
     return figure
@@ -161,8 +158,8 @@ def _projected(table: Table) -> Figure:
     )
     _lines(figure, table, "method", "chosen", "js")
     for place, name in enumerate(dict.fromkeys(table["method"])):
-        x, y = (rows_where(table, {"method": name})[column][-1:] for column in ("chosen", "js"))
-        plot.points(figure, x, y, f"{name}: end", place)
+        rows = rows_where(table, {"method": name})
+        plot.points(figure, rows["chosen"][-1:], rows["js"][-1:], f"{name}: end", place)
     return figure
 
 
@@ -197,8 +194,9 @@ def _bias(table: Table) -> Figure:
         log_x=True,
     )
     _lines(figure, table, "proposal", "draws", "bias")
-    x, y = (rows_where(table, {"proposal": "reference"})[name] for name in ("draws", "plug_in"))
-    plot.line(figure, x, y, "entropy of the weights (reference)", 4, "dash")
+    rows = rows_where(table, {"proposal": "reference"})
+    label = "entropy of the weights (reference)"
+    plot.line(figure, rows["draws"], rows["plug_in"], label, 4, "dash")
     plot.rule(figure, y=0.0)
     return figure
 
@@ -216,10 +214,9 @@ def _spread(table: Table) -> Figure:
     )
     _lines(figure, table, "proposal", "draws", "spread")
     for place, name in enumerate(dict.fromkeys(table["proposal"])):
-        x, y = (
-            rows_where(table, {"proposal": name})[each] for each in ("draws", "predicted_error")
-        )
-        plot.line(figure, x, y, f"{name}, predicted", place, "dot")
+        rows = rows_where(table, {"proposal": name})
+        label = f"{name}, predicted"
+        plot.line(figure, rows["draws"], rows["predicted_error"], label, place, "dot")
     return figure
 
 
@@ -381,9 +378,9 @@ def _lines(
 ) -> None:
     """One line for each value of the column `group`."""
     for place, name in enumerate(dict.fromkeys(table[group])):
-        values = rows_where(table, {group: name})[y]
-        shown = [max(_number(each), _FLOOR) for each in values] if floor else values
-        plot.line(figure, rows_where(table, {group: name})[x], shown, str(name), place)
+        rows = rows_where(table, {group: name})
+        shown = [max(_number(each), _FLOOR) for each in rows[y]] if floor else rows[y]
+        plot.line(figure, rows[x], shown, str(name), place)
 
 
 def _number(cell: Cell) -> float:
