@@ -472,9 +472,14 @@ def test_weights_that_are_not_numbers_are_refused(copy: Path) -> None:
         load(copy)
 
 
-def test_a_model_that_reads_both_ways_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+# Of 300 random models these two hide it from a probe with a single other ending.
+@pytest.mark.parametrize("seed", [100, 169])
+def test_a_model_that_reads_both_ways_is_refused(
+    tiny_folder: Path, tmp_path: Path, seed: int
+) -> None:
     from transformers import BertConfig, BertLMHeadModel
 
+    torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=319,
         hidden_size=32,
