@@ -2,14 +2,16 @@
 
     python benchmarks/learning.py PAIRS.jsonl --seeds 0 1 2
 
-The default model is trained as the Train page trains it (LoRA on the top blocks, trunk kept), with
-another seed and another prompt-disjoint split each time, and the held-out pairs are scored before
-and after. Told are reward accuracy (TRL's: is the margin against the reference above zero; before
+The default model is trained as the Train page trains it (LoRA on the top blocks, trunk kept). A
+seed cuts the prompts into two halves; each half is held out once, while a policy that starts anew
+learns from the other half (cross-fitting), so that every prompt is measured by a policy that never
+saw it. Told are reward accuracy (TRL's: is the margin against the reference above zero; before
 training every margin is zero, which counts one half), its rise in standard errors over prompts,
 the ranking accuracy beside it, and both apart for pairs whose chosen answer is the longer or the
 shorter one, because much of a preference may be length. CPU seconds are those of the process: of
-reading trunk and reference of the pairs that are trained on, and of the steps. A seed holds if the
-rise is above two standard errors within `--cpu` seconds.
+reading trunk and reference of the pairs that are trained on, and of the steps; told is the slower
+of a seed's two runs. A seed holds if the rise is above two standard errors and neither run took
+more than `--cpu` seconds.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +58,70 @@ def main() -> int:
 def run(
     policy: LanguageModelPolicy, pairs: PreferenceSet, seed: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Train one seed from the first weights of the policy, and measure the held-out pairs."""
-    train, held = split(pairs, options.held_out, seed)
+    """Train twice from a seed's first weights, and measure the half that was held out each time."""
+    one, other = split(pairs, 0.5, seed)
+    fits = [fit(policy, *halves, seed, options) for halves in ((one, other), (other, one))]
+    measures = [measure for fit in fits for measure in fit.held_out]
+    accuracy, error = _over_prompts(measures, "reward_correct")
+    longer = [measure for measure in measures if measure["length_difference"] > 0]
+    shorter = [measure for measure in measures if measure["length_difference"] < 0]
+    return {
+        "seed": seed,
+        "held_out_pairs": len(measures),
+        "held_out_prompts": len({measure["prompt"] for measure in measures}),
+        "steps": min(len(fit.losses) for fit in fits),
+        "cpu_seconds": max(fit.reading + fit.training for fit in fits),
+        "of_these_training": max(fit.training for fit in fits),
+        "first_loss": statistics.mean(fit.losses[0] for fit in fits),
+        "last_loss": statistics.mean(loss for fit in fits for loss in fit.losses[-5:]),
+        "reward_accuracy": accuracy,
+        "standard_error": error,
+        "rise_in_errors": (accuracy - 0.5) / error,
+        "mean_margin_nats": _mean(measures, "margin"),
+        "accuracy_where_chosen_is_longer": _mean(longer, "reward_correct"),
+        "accuracy_where_chosen_is_shorter": _mean(shorter, "reward_correct"),
+        "chosen_is_longer": len(longer) / len(measures),
+        "ranking_accuracy_before": _mean(measures, "ranked_before"),
+        "ranking_accuracy_after": _mean(measures, "ranked_after"),
+        "chosen_shift_nats": _mean(measures, "chosen_shift"),
+        "rejected_shift_nats": _mean(measures, "rejected_shift"),
+        "holds": accuracy - 0.5 > 2 * error
+        and all(fit.reading + fit.training <= options.cpu for fit in fits),
+    }
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training: CPU seconds, the loss of each step, and what it makes of held-out pairs."""
+
+    reading: float
+    training: float
+    losses: list[float]
+    held_out: list[dict[str, Any]]
+
+
+def fit(
+    policy: LanguageModelPolicy,
+    train: list[PreferencePair],
+    held: list[PreferencePair],
+    seed: int,
+    options: argparse.Namespace,
+) -> Fit:
+    """Train from a seed's first weights, and measure the pairs that were held out."""
     read = sum(_reading_seconds(policy, pair) for pair in train)
+    for pair in held:
+        _reading_seconds(policy, pair)  # timed now, for the run that will train on it
     policy.load_state(_first_weights(policy, seed))
-    plan = TrainingPlan(
+    before = evaluate(policy, held)
+    trainer, started, losses = Trainer(policy, train, _plan(options, seed)), time.process_time(), []
+    while len(losses) < options.steps and time.process_time() - started + read < options.cpu:
+        losses.append(trainer.step().loss)
+    seconds = time.process_time() - started
+    return Fit(read, seconds, losses, _measures(held, before, evaluate(policy, held)))
+
+
+def _plan(options: argparse.Namespace, seed: int) -> TrainingPlan:
+    return TrainingPlan(
         objective=options.objective,
         hyperparameters={} if options.beta is None else {"beta": options.beta},
         learning_rate=options.learning_rate,
@@ -68,41 +130,28 @@ def run(
         evaluate_every=0,
         seed=seed,
     )
-    for pair in held:
-        _reading_seconds(policy, pair)  # timed now, for the seed that will train on it
-    before = evaluate(policy, held)
-    trainer, started, taken = Trainer(policy, train, plan), time.process_time(), []
-    while len(taken) < options.steps and time.process_time() - started + read < options.cpu:
-        taken.append(trainer.step())
-    seconds = time.process_time() - started
-    after = evaluate(policy, held)
-    prompts = [pair.prompt_text for pair in held if pair.pair_id in set(after.pair_ids)]
-    accuracy, error = _over_prompts(_halved(after), prompts)
-    longer = after.n_chosen > after.n_rejected
-    shorter = after.n_chosen < after.n_rejected
-    return {
-        "seed": seed,
-        "train_pairs": len(trainer.pairs),
-        "held_out_pairs": len(after),
-        "held_out_prompts": len(set(prompts)),
-        "steps": len(taken),
-        "reading_cpu_seconds": round(read, 1),
-        "training_cpu_seconds": round(seconds, 1),
-        "first_loss": taken[0].loss,
-        "last_loss": statistics.mean(step.loss for step in taken[-5:]),
-        "reward_accuracy": accuracy,
-        "standard_error": error,
-        "rise_in_errors": (accuracy - 0.5) / error,
-        "mean_margin_nats": float(after.margin.mean()),
-        "accuracy_where_chosen_is_longer": _mean(_halved(after)[longer]),
-        "accuracy_where_chosen_is_shorter": _mean(_halved(after)[shorter]),
-        "chosen_is_longer": _mean(longer.double()),
-        "ranking_accuracy_before": _mean(before.ranked_correct),
-        "ranking_accuracy_after": _mean(after.ranked_correct),
-        "chosen_shift_nats": _mean(after.policy_chosen - after.reference_chosen),
-        "rejected_shift_nats": _mean(after.policy_rejected - after.reference_rejected),
-        "holds": accuracy - 0.5 > 2 * error and read + seconds <= options.cpu,
+
+
+def _measures(
+    held: Sequence[PreferencePair], before: PairEvaluation, after: PairEvaluation
+) -> list[dict[str, Any]]:
+    """What training made of each held-out pair, a row each."""
+    prompts = {pair.pair_id: pair.prompt_text for pair in held}
+    columns = {
+        "margin": after.margin,
+        "reward_correct": (after.margin.sign() + 1) / 2,  # one half where the margin is zero
+        "length_difference": after.n_chosen - after.n_rejected,
+        "ranked_before": before.ranked_correct,
+        "ranked_after": after.ranked_correct,
+        "chosen_shift": after.policy_chosen - after.reference_chosen,
+        "rejected_shift": after.policy_rejected - after.reference_rejected,
     }
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    rows = (dict(zip(columns, row, strict=True)) for row in values)
+    return [
+        {"prompt": prompts[pair_id], **row}
+        for pair_id, row in zip(after.pair_ids, rows, strict=True)
+    ]
 
 
 _read: dict[str, float] = {}
@@ -155,22 +204,17 @@ def _digest(pair: PreferencePair) -> str:
     return hashlib.sha256(f"{pair.prompt_text}|{pair.pair_id}".encode()).hexdigest()
 
 
-def _halved(found: PairEvaluation) -> Tensor:
-    """1 where the margin is above zero, 1/2 where it is zero."""
-    return (found.margin.sign() + 1) / 2
-
-
-def _over_prompts(values: Tensor, prompts: Sequence[str]) -> tuple[float, float]:
+def _over_prompts(measures: Sequence[dict[str, Any]], name: str) -> tuple[float, float]:
     """Mean over prompts of their pairs' means, and its standard error."""
     groups: dict[str, list[float]] = {}
-    for prompt, value in zip(prompts, values.tolist(), strict=True):
-        groups.setdefault(prompt, []).append(value)
+    for measure in measures:
+        groups.setdefault(measure["prompt"], []).append(measure[name])
     means = torch.tensor([statistics.mean(group) for group in groups.values()]).double()
     return float(means.mean()), float(standard_error(means))
 
 
-def _mean(values: Tensor) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+def _mean(measures: Sequence[dict[str, Any]], name: str) -> float:
+    return statistics.mean(measure[name] for measure in measures) if measures else float("nan")
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
@@ -194,7 +238,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--held-out", type=float, default=0.4)
     parser.add_argument("--each", type=int, default=6, help="pairs of a prompt at most")
     parser.add_argument("--min-votes", type=int, default=2, help="by which the chosen one leads")
     parser.add_argument("--max-prompt", type=int, default=128)

@@ -1,0 +1,1 @@
+"""The course: eight lessons with checks that test the idea."""
