@@ -15,7 +15,6 @@ from fake_models import Models, some_pairs
 from workbench.app.pages import train
 from workbench.app.pages.train import TrainPage
 from workbench.app.pages.train_setup import formula_html, knob_values
-from workbench.app.pages.train_transport import event_words, kept_step, status_words
 from workbench.app.state import PageState
 from workbench.data.edits import SetField
 from workbench.engine.session import Session
@@ -25,6 +24,7 @@ from workbench.errors import DataError
 from workbench.objectives.catalogue import OBJECTIVES
 from workbench.objectives.objective import Hyperparameter
 from workbench.views.training_figures import View
+from workbench.views.words import event_words, kept_step, status_words
 
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 WAIT = 60.0
@@ -90,7 +90,7 @@ def held(session: Session) -> Iterator[Held]:
 
 def test_an_empty_page_says_what_to_do_and_offers_only_that(held: Held) -> None:
     transport = held.transport
-    assert "Play (Space)" in transport.words.object
+    assert "press Play" in transport.words.object
     offered = {each.label: not each.disabled for each in (
         transport.play, transport.step, transport.back, transport.fork, transport.use,
         transport.stop,
@@ -99,7 +99,7 @@ def test_an_empty_page_says_what_to_do_and_offers_only_that(held: Held) -> None:
                        "Use as policy": False, "Stop": False}  # fmt: skip
     assert transport.slider.disabled
     assert held.form.view.visible
-    assert "Space" in held.page._curves[0].figure.empty
+    assert "Play trains" in held.page._curves[0].figure.empty
 
 
 def test_space_plays_and_pauses_and_a_dot_takes_one_step(held: Held) -> None:

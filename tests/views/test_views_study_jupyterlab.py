@@ -1,13 +1,21 @@
 """`workbench.show` in a real JupyterLab, and what is left of it without a kernel."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser_support import eventually
-from jupyterlab_support import cell, printed, run_all, run_cell, run_command, running_lab
+from jupyterlab_support import (
+    cell,
+    outputs,
+    printed,
+    reopen_without_kernel,
+    run_all,
+    run_cell,
+    running_lab,
+    save,
+)
 
 pytestmark = pytest.mark.browser
 EXAMPLE = Path(__file__).parents[1] / "study"
@@ -34,7 +42,9 @@ def lab(home: Path, browser: Any) -> Iterator[str]:
         yield url
 
 
-def test_a_study_lives_in_a_notebook_and_its_html_is_saved(page: Any, lab: str, home: Path) -> None:
+def test_a_study_lives_in_a_notebook_and_its_picture_without_a_kernel(
+    page: Any, lab: str, home: Path
+) -> None:
     run_all(page, lab)
     view = cell(page, VIEW)
     view.locator(".js-plotly-plot").first.wait_for(timeout=120_000)
@@ -57,15 +67,19 @@ def test_a_study_lives_in_a_notebook_and_its_html_is_saved(page: Any, lab: str, 
     eventually(moved, 60)
     assert page.page_errors == []
 
-    run_command(page, "docmanager:save")
-    path = home / "root" / "notebook.ipynb"
+    old = outputs(page, VIEW).nth(2).inner_html()
+    eventually(lambda: not outputs(page, VIEW).nth(2).is_visible())
+    eventually(lambda: outputs(page, VIEW).nth(1).locator("img").count() == 1)
+    saved = save(page, home / "root" / "notebook.ipynb")
+    live, picture, still = (each["data"] for each in saved["cells"][VIEW]["outputs"])
+    assert "application/vnd.jupyter.widget-view+json" in live
+    assert picture["image/png"]
+    assert "The share approaches the bias." in "".join(still["text/html"])
+    assert "<script" not in old
 
-    def saved() -> Any:
-        outputs = json.loads(path.read_text(encoding="utf-8"))["cells"][VIEW]["outputs"]
-        return outputs and outputs[0]["data"]
-
-    eventually(lambda: bool(saved()), 60)
-    still = "".join(saved()["text/html"])
-    assert "<svg" in still
-    assert "The share approaches the bias." in still
-    assert "<script" not in still
+    reopen_without_kernel(page, lab, home)
+    picture = outputs(page, VIEW).nth(1).locator("img")
+    picture.wait_for()
+    assert picture.evaluate("image => image.complete && image.naturalWidth") > 1000
+    assert outputs(page, VIEW).nth(2).get_by_text("The share approaches the bias.").is_visible()
+    assert not outputs(page, VIEW).first.is_visible()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.engine.fairness import GroupSummary
+from workbench.engine.questions import TokenDidPair
 from workbench.engine.settings import PAPER_BETAS, Settings
 from workbench.engine.values import DidTable, IdealizedCurve, RankingTable, RewardTable
 from workbench.objectives.dpo import sigmoid_loss
@@ -300,6 +301,15 @@ def token_series(series: Mapping[str, Any], title: str, unit: str, label: str = 
         empty="Select a pair to see its tokens.",
         note=f"{_many(missing, 'token')} without a finite value left out" if missing else "",
     )
+
+
+def token_did(answer: TokenDidPair | Exception | None) -> Figure:
+    """DID by token of both answers of a pair; nothing while it is not known."""
+    series = {}
+    if isinstance(answer, TokenDidPair):
+        series = {"chosen": answer.chosen, "rejected": answer.rejected}
+    title = "Differential information by token: log V − H(q_t)"
+    return token_series(series, title, "nats", "log V − H(q_t)")
 
 
 # ------------------------------------------------------------------ fairness

@@ -4,8 +4,8 @@
     view = workbench.show("differential-information", preset="smoke", run=True)
 
 In JupyterLab the view is made of ipywidgets and Plotly's own FigureWidget, so that it needs no
-network. What is saved with the notebook is a page of plain HTML with the main figure as a drawing,
-which is what a reader sees where no kernel runs.
+network. Beside it the main figure and a page of plain HTML are saved with the notebook, which is
+what a reader sees where no kernel runs.
 """
 
 import html
@@ -39,15 +39,14 @@ from workbench.study.words import (
     source_of,
     summary_of,
 )
-from workbench.views.export import figure_bytes
+from workbench.views.notebook import NotebookOutput, Still
 from workbench.views.study_figure import StudyFigure
 
 _WIDE = {"width": "300px"}
 _STYLE = (
     "<style>.wb-study table{border-collapse:collapse;font-size:13px}"
     ".wb-study th,.wb-study td{text-align:left;vertical-align:top;padding:3px 10px;"
-    "border-bottom:1px solid rgba(128,128,128,.35)}"
-    ".wb-study svg{max-width:100%;height:auto;background:#fff}</style>"
+    "border-bottom:1px solid rgba(128,128,128,.35)}</style>"
 )
 
 
@@ -109,6 +108,7 @@ class StudyView:
         self._put(preset(study, name))
         self._listen()
         self.widget = self._layout()
+        self._output = NotebookOutput(study.title, self.widget, self._still)
         self._follow()
         self._recall()
 
@@ -140,22 +140,27 @@ class StudyView:
         return self.desk.finished.report if self.desk.finished else None
 
     def to_html(self) -> str:
-        """The study as it stands as plain HTML: its question, main figure and claims."""
-        return _STYLE + f"<div class='wb-study'>{_head(self.study)}{self._results_html()}</div>"
+        """The study as it stands as plain HTML: its main figure, question and claims."""
+        return self._output.page()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Mapping[str, Any]:  # noqa: ANN401 - IPython's
+    def show(self) -> None:
+        """Display the study in the cell that is being run."""
+        self._output.show()
+
+    def _ipython_display_(self) -> None:
+        self.show()
+
+    def _repr_mimebundle_(self, **options: Any) -> Mapping[str, Any]:  # noqa: ANN401 - IPython's
         """Live where a kernel runs, plain HTML where not."""
-        return {**self.widget._repr_mimebundle_(**kwargs), "text/html": self.to_html()}
+        return self._output.bundle()
 
-    def _results_html(self) -> str:
-        report = self.report
+    def _still(self) -> Still:
+        head, report = f"{_STYLE}{_head(self.study)}", self.report
         if report is None:
-            return "<p>This study has not run yet.</p>"
-        name, figure = next(iter(self.study.figures(report.runs[0].result).items()))
-        shown = StudyFigure(figure)
-        drawn = figure_bytes(shown, "svg", {"figure": name}).decode()
-        drawing = drawn[drawn.index("<svg") :]
-        return f"{drawing}<p>{html.escape(shown.caption)}</p>{_claims_html(report)}"
+            return Still(None, f"{head}<p>This study has not run yet.</p>")
+        figure = StudyFigure(next(iter(self.study.figures(report.runs[0].result).values())))
+        words = f"<p>{html.escape(figure.caption)}</p>{_claims_html(report)}"
+        return Still(figure, f"{head}<div class='wb-study'>{words}</div>")
 
     # Controls
 
@@ -238,6 +243,7 @@ class StudyView:
         drawn = self.study.figures(report.runs[0].result)
         self._figures.children = [part for each in drawn.values() for part in _figure(each)]
         self._claims.value = _STYLE + f"<div class='wb-study'>{_claims_html(report)}</div>"
+        self._output.refresh_soon()
 
     def _say(self, words: str) -> None:
         self._note.value = html.escape(words)

@@ -34,7 +34,7 @@ from workbench.views.figure import (
 )
 
 REWARD_UNIT = "β·nats"
-NOT_TRAINED = "Play (Space) trains; Step (.) takes a single step."
+NOT_TRAINED = "Play trains; Step takes a single step."
 NOT_MEASURED = "Not measured at any step so far."
 TRANSITIONS = ("stays right", "becomes right", "becomes wrong", "stays wrong")
 _TRANSITION_COLOURS = ("good", "series2", "warn", "bad")

@@ -5,12 +5,14 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from workbench.app.panes import number, text, tools
+from workbench.app.panes import text, tools
 from workbench.app.state import PageState
 from workbench.engine.influence import KIND, influences
 from workbench.engine.questions import attribution
-from workbench.scoring.attribution import METHODS, MarginAttribution, SideAttribution
+from workbench.scoring.attribution import METHODS, MarginAttribution
 from workbench.training.influence import Influences
+from workbench.views.markup import number
+from workbench.views.tokens import attributed, attribution_note, margin_words
 from workbench.views.widgets import TokenStrip
 
 _STEPS = (8, 16, 32, 64)
@@ -94,14 +96,9 @@ class AttributionPage:
     def _show(self, found: MarginAttribution) -> None:
         beta = self._state.settings.beta
         self.progress.visible = False
-        self.head.object = (
-            f"Margin {number(beta * found.margin)} = chosen {number(beta * found.chosen.value)} "
-            f"− rejected {number(beta * found.rejected.value)}"
-        )
-        rows = [_strip("Chosen (raises the margin)", found.chosen, beta),
-                _strip("Rejected (lowers the margin)", found.rejected, beta)]  # fmt: skip
-        self.strip.param.update(rows=rows, theme=self._state.theme)
-        self.note.object = _note(found, beta)
+        self.head.object = margin_words(found, beta)
+        self.strip.param.update(rows=attributed(found, beta), theme=self._state.theme)
+        self.note.object = attribution_note(found, beta)
 
 
 class LearntFrom:
@@ -224,31 +221,4 @@ def _learning_note(found: Influences, over: str) -> str:
         f"Change of log π/π_ref of chosen minus rejected in nats (β = 1), to first order, by a "
         f"plain descent step on the pair alone; {unit}; {len(found.pair_ids)} pairs compared. "
         "AdamW and RMSProp rescale each weight's step, which is not in here."
-    )
-
-
-def _strip(title: str, side: SideAttribution, beta: float) -> dict[str, Any]:
-    return {
-        "title": title,
-        "tokens": list(side.tokens),
-        "scores": [beta * score for score in side.scores],
-        "kinds": ["response" if inside else "prompt" for inside in side.is_response],
-        "total": beta * sum(side.scores),
-        "unit": "β·nats",
-    }
-
-
-def _note(found: MarginAttribution, beta: float) -> str:
-    if found.method == "feature_ablation":
-        return (
-            "Each word is replaced by the vocabulary's mean embedding, and what that does to the "
-            "reward is its score, spread over its tokens. These scores need not add up."
-        )
-    errors = " and ".join(
-        f"{number(beta * side.completeness_error)} ({name})"
-        for name, side in (("chosen", found.chosen), ("rejected", found.rejected))
-    )
-    return (
-        f"Completeness error: {errors}, the sum of the scores minus the reward's difference from a "
-        "neutral text. Use more steps if it is not small beside the margin."
     )

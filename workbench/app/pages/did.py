@@ -6,16 +6,10 @@ import panel as pn
 
 from workbench.app.panes import FigurePane, side_by_side, text
 from workbench.app.state import PageState
-from workbench.engine.questions import TokenDidPair, token_did
+from workbench.engine.questions import token_did
 from workbench.views import figures
 from workbench.views.figure import Figure
-
-_CAUTION = (
-    "H(q) over a prompt's candidate answers says how spread the update is, not whether the policy "
-    "became more certain: policy = reference gives the largest H of all. Read it beside the change "
-    "of policy entropy, and compare only prompts with equally many candidates |S|. The theory "
-    "takes the reference to be the distribution that chosen answers come from."
-)
+from workbench.views.words import DID_CAUTION, token_did_words
 
 
 class DidPage:
@@ -34,7 +28,7 @@ class DidPage:
         tokens = pn.Column(self._tokens.view, self.note, sizing_mode="stretch_width")
         self.view = pn.Column(
             side_by_side(first, second),
-            text(_CAUTION),
+            text(DID_CAUTION),
             side_by_side(third, tokens),
             sizing_mode="stretch_width",
         )
@@ -69,19 +63,8 @@ class DidPage:
 
     def _draw_tokens(self) -> Figure:
         answer = self._answer()
-        series = {}
-        if isinstance(answer, TokenDidPair):
-            size = f"V = {answer.vocabulary:,}, top {answer.top_k} of both, coverage"
-            words = f"{size} {answer.coverage:.3f}; zero where the models agree."
-            self.note.object = f"Next-token DID of the selected pair. {words}"
-            series = {"chosen": answer.chosen, "rejected": answer.rejected}
-        elif isinstance(answer, Exception):
-            self.note.object = f"Not to be had: {answer}"
-        else:
-            selected = self._state.selected_row is not None
-            self.note.object = "Computing…" if selected else "Select a pair to see its tokens."
-        title = "Differential information by token: log V − H(q_t)"
-        return figures.token_series(series, title, "nats")
+        self.note.object = token_did_words(answer, self._state.selected_row is not None)
+        return figures.token_did(answer)
 
     def _answer(self) -> Any:  # noqa: ANN401 - a TokenDidPair, an exception, or None
         row = self._state.selected_row

@@ -9,13 +9,14 @@ from typing import Any, get_args
 import panel as pn
 import panel_material_ui as pmui
 
-from workbench.app.panes import table_html, table_pane, text, tools
+from workbench.app.panes import table_pane, text, tools
 from workbench.app.server import MAX_UPLOAD_BYTES
 from workbench.app.state import PageState
 from workbench.data import edits
 from workbench.data.formats import Form, ImportReport, import_pairs, write_pairs
 from workbench.data.pairs import PreferenceSet
 from workbench.errors import DataError
+from workbench.views.markup import table_html
 
 OpenSet = Callable[[PreferenceSet], None]
 _FORMS = get_args(Form)
@@ -53,7 +54,11 @@ class _Files:
         self._open_set = open_set
         self._read: PreferenceSet | None = None
         accepted = ",".join(f".{suffix}" for suffix in _SUFFIXES)
-        self._upload = pmui.FileInput(accept=accepted, label="Import a file")
+        rules = state.session.rules
+        self._most = rules.upload_bytes if rules is not None else MAX_UPLOAD_BYTES
+        self._upload = pmui.FileInput(
+            accept=accepted, label="Import a file", max_file_size=self._most
+        )
         self._form = pmui.Select(label="Form", options=list(_FORMS), value=_FORMS[0], size="small")
         self._suffix = pmui.Select(label="File", options=list(_SUFFIXES), size="small", width=120)
         self._export = pmui.Button(label="Export", variant="outlined")
@@ -75,7 +80,7 @@ class _Files:
             self._state.attempt(self._take, content, self._upload.filename or "upload")
 
     def _take(self, content: bytes, name: str) -> None:
-        report = read_upload(content, name)
+        report = read_upload(content, name, self._most)
         self._read = report.pairs
         if not report.problems:
             self._open()
@@ -157,17 +162,17 @@ class _Versions:
             self._state.session.restore(self._known.value)
 
 
-def read_upload(content: bytes, name: str) -> ImportReport:
+def read_upload(content: bytes, name: str, most: int = MAX_UPLOAD_BYTES) -> ImportReport:
     """Read an uploaded file; of its name only the suffix is used on this machine.
 
     Raises:
         DataError: too large, of another kind, or with nothing to read in it.
     """
-    if len(content) > MAX_UPLOAD_BYTES:
-        size, most = len(content) // 10**6, MAX_UPLOAD_BYTES // 10**6
+    if len(content) > most:
+        size, allowed = len(content) / 1e6, most / 1e6
         raise DataError(
-            f"{name[:80]} has {size} MB; at most {most} are taken. Open it from the command line: "
-            "workbench serve FILE."
+            f"{name[:80]} has {size:.1f} MB; at most {allowed:.0f} are taken. Take a part of it, "
+            "or open it from the command line on your own machine: workbench serve FILE."
         )
     suffix = Path(name).suffix.lower()
     with tempfile.TemporaryDirectory() as folder:

@@ -5,20 +5,13 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from workbench.app.panes import (
-    FigurePane,
-    number,
-    percent,
-    points,
-    side_by_side,
-    table_html,
-    table_pane,
-    text,
-)
+from workbench.app.panes import FigurePane, side_by_side, table_pane, text
 from workbench.app.state import PageState
 from workbench.engine.values import RankingTable
 from workbench.views import figures
 from workbench.views.figure import Figure
+from workbench.views.listings import ranking_listing
+from workbench.views.markup import number
 
 _LISTED = 6
 _CHARS = 70
@@ -51,7 +44,7 @@ class RankingPage:
         self._curve.refresh()
         self._flip.refresh()
         table = self._table()
-        self.table.object = _numbers(table)
+        self.table.object = ranking_listing(table).html
         order = table.reference_log_ratio.argsort(descending=True).tolist()
         self.hard.items = [self._item(table, place) for place in order[:_LISTED]]
         self.easy.items = [self._item(table, place) for place in order[::-1][:_LISTED]]
@@ -95,24 +88,3 @@ class RankingPage:
 
 def _listed(title: str, menu: Any) -> Any:  # noqa: ANN401 - Panel components
     return pn.Column(text(title, "subtitle2"), menu, sizing_mode="stretch_width")
-
-
-def _numbers(table: RankingTable) -> str:
-    if not len(table.rows):
-        return table_html(["Ranking"], [], ["No pair is scored yet."])
-    low, median, high = (float(value) for value in _spread(table))
-    wrong = table.reference_log_ratio > 0
-    flipped = (wrong & (table.correct > 0.5)).double().sum() / wrong.double().sum().clamp(min=1)
-    rows = [
-        ["Ranking accuracy R of the policy", percent(float(table.correct.mean()))],
-        ["Ranking accuracy of the reference", percent(float(table.reference_correct.mean()))],
-        ["Idealized R* over β ∈ {0.01, 0.1, 1, 5, 10}: min / median / max",
-         f"{percent(low)} / {percent(median)} / {percent(high)}"],
-        ["Alignment gap, median R* − R", points(table.alignment_gap)],
-        ["Pairs the reference ranks wrong that the policy has flipped", percent(float(flipped))],
-    ]  # fmt: skip
-    return table_html(["Ranking", "Share of pairs"], rows)
-
-
-def _spread(table: RankingTable) -> tuple[Any, Any, Any]:
-    return table.grid.min(), table.grid.median(), table.grid.max()

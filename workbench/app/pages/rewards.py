@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 
 from workbench.app.panes import FigurePane, side_by_side, text, tools
 from workbench.app.state import PageState
 from workbench.engine.fairness import attribute_columns, group_labels
-from workbench.scoring.logprobs import SequenceScore
-from workbench.scoring.tokenise import token_texts
 from workbench.views import figures
 from workbench.views.figure import Figure
+from workbench.views.tokens import token_rewards
 from workbench.views.widgets import TokenStrip
 
 NO_GROUPS = "no groups"
@@ -95,43 +93,9 @@ class RewardsPage:
             self.strip.param.update(rows=[], theme=self._state.theme)
             self.strip_note.object = "Click a point, or a row of the table on Pairs."
             return
-        rows = token_rewards(self._state, row)
+        rows = token_rewards(self._state.session, row, self._state.settings.beta)
         self.strip.param.update(rows=rows or [], theme=self._state.theme)
         self.strip_note.object = "" if rows else "The selected pair is still being scored."
-
-
-def token_rewards(state: PageState, row: int) -> list[dict[str, Any]] | None:
-    """The token strips of a pair: implicit reward of each token of both answers."""
-    session = state.session
-    pair = state.tables.snapshot.pairs.pairs[row]
-    scores = session.sequence_scores(pair)
-    scorer = session.hub.pool.ready(session.models["policy"])
-    tokenizer = getattr(getattr(scorer, "loaded", None), "tokenizer", None)
-    if scores is None or tokenizer is None:
-        return None
-    return [
-        _strip(title, policy, reference, tokenizer, state.settings.beta)
-        for title, policy, reference in zip(
-            ("Chosen", "Rejected"), scores["policy"], scores["reference"], strict=True
-        )
-    ]
-
-
-def _strip(
-    title: str,
-    policy: SequenceScore,
-    reference: SequenceScore,
-    tokenizer: Any,  # noqa: ANN401
-    beta: float,
-) -> dict[str, Any]:
-    rewards = beta * (policy.token_logps.astype(np.float64) - reference.token_logps)
-    return {
-        "title": title,
-        "tokens": token_texts(tokenizer, policy.token_ids.tolist()),
-        "scores": rewards.tolist(),
-        "total": float(rewards.sum()),
-        "unit": "β·nats",
-    }
 
 
 def _name(choice: str) -> str:

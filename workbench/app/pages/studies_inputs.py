@@ -8,7 +8,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from workbench.app.pages.studies_parts import Grid
-from workbench.app.panes import TABLE_CSS, table_html, tools
+from workbench.app.panes import tools
 from workbench.app.state import PageState
 from workbench.data.pairs import PreferenceSet
 from workbench.errors import WorkbenchError
@@ -16,6 +16,7 @@ from workbench.study.base import Study
 from workbench.study.context import Input
 from workbench.study.inputs import table_from_csv, with_cell
 from workbench.study.result import Table
+from workbench.views.markup import TABLE_CSS, table_html
 
 _ROWS = 25
 _PAIRS = 12

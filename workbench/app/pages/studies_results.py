@@ -7,7 +7,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from workbench.app.pages.studies_parts import PlotlyFigure
-from workbench.app.panes import FONT, TABLE_CSS, export_menu, table_html, tools
+from workbench.app.panes import export_menu, tools
 from workbench.app.state import PageState
 from workbench.study.base import Study
 from workbench.study.output import report_state, table_csv
@@ -21,6 +21,7 @@ from workbench.study.words import (
     summary_of,
 )
 from workbench.views.export import figure_bytes
+from workbench.views.markup import FONT, TABLE_CSS, table_html
 from workbench.views.study_figure import StudyFigure
 
 _MAIN, _OTHER = 470, 410

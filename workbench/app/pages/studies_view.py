@@ -13,7 +13,6 @@ from workbench.app.pages.studies_inputs import InputEditors
 from workbench.app.pages.studies_knobs import KnobControls
 from workbench.app.pages.studies_parts import CopyText
 from workbench.app.pages.studies_results import Results
-from workbench.app.panes import FONT
 from workbench.app.state import PageState
 from workbench.study.base import Study, preset
 from workbench.study.desk import Finished, Order, StudyDesk
@@ -22,6 +21,7 @@ from workbench.study.knobs import Stage, knob_values, with_knobs
 from workbench.study.runs import RunStore
 from workbench.study.verdicts import CHECK_SEEDS
 from workbench.study.words import SIGNS, authors_of, source_of
+from workbench.views.markup import FONT
 
 _SIDE = 320
 _CSS = f"""
@@ -57,7 +57,7 @@ class StudyView:
         session = state.session
         channel = f"{session.session_id}/study/{secrets.token_hex(8)}"
         self.study = study
-        self.desk = StudyDesk(study, session.hub.runner, channel, store)
+        self.desk = StudyDesk(study, session.hub.slow, channel, store)
         self._state = state
         self._seen = 0
         self._theme = state.theme

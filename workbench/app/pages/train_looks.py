@@ -6,8 +6,7 @@ import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 
-from workbench.app.pages.train_transport import kept_step
-from workbench.app.panes import FigurePane, number, side_by_side, text, tools
+from workbench.app.panes import FigurePane, side_by_side, text, tools
 from workbench.app.state import PageState
 from workbench.data.pairs import PreferenceSet, Text, plain
 from workbench.engine.fairness import AttributeColumn, AttributeDependence
@@ -15,7 +14,9 @@ from workbench.engine.training import Branch, Point, Sample, TrainingDesk
 from workbench.training.history import PairEvaluation
 from workbench.views import training_figures as figures
 from workbench.views.figure import Figure
+from workbench.views.markup import number
 from workbench.views.training_figures import Calibrated, branch_colour
+from workbench.views.words import kept_step
 
 _MOVERS = 8
 _CHARS = 80

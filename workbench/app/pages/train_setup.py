@@ -11,7 +11,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from workbench.app.controls import LiveSlider
-from workbench.app.panes import FONT, FigurePane, text
+from workbench.app.panes import FigurePane, text
 from workbench.app.state import PageState
 from workbench.engine.training import TrainingDesk, TrainingSetup
 from workbench.errors import TrainingError
@@ -20,14 +20,11 @@ from workbench.objectives.objective import Hyperparameter, Objective
 from workbench.scoring.models import list_models
 from workbench.training.plan import TrainingPlan
 from workbench.views import training_figures as figures
+from workbench.views.choices import POLICIES
 from workbench.views.figure import Figure
 from workbench.views.formula import formula_svg
+from workbench.views.markup import FONT
 
-POLICIES = {
-    "Language model": "language-model",
-    "Softmax over each prompt's answers (exact)": "exact",
-    "Tiny transformer": "tiny",
-}
 _PENALTIES = {
     "none, only measured": "none",
     "dCov², summed over attributes": "dcov",

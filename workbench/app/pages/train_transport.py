@@ -11,16 +11,14 @@ from workbench import palette
 from workbench.app.browser import Shortcuts
 from workbench.app.controls import LiveSlider
 from workbench.app.pages.train_setup import SetupForm
-from workbench.app.panes import number, tools
+from workbench.app.panes import tools
 from workbench.app.state import PageState
 from workbench.engine.training import Branch, TrainingDesk, TrainingStatus
 from workbench.views.training_figures import View, branch_colour
+from workbench.views.words import event_words, kept_step, status_words
 
-_EVENTS = 4
-_REASONS = 2
 _RUNNING = ("preparing", "playing")
 _LEFT = "A run was left here. Play (Space) takes it up; Setup (e) can begin another."
-_EMPTY = "Choose an objective and a policy below, then press Play (Space)."
 KEYS = {
     "Space": "Train: play or pause",
     ".": "Train: one step",
@@ -270,50 +268,6 @@ class Transport:
             row, self.words, self.progress, self.branches, self.events, self.dialog, self.keys,
             sizing_mode="stretch_width",
         )  # fmt: skip
-
-
-def kept_step(branch: Branch, step: int) -> int:
-    """The newest kept step of a branch that is not later than `step`."""
-    return max((each for each in branch.kept if each <= step), default=branch.forked_at)
-
-
-def status_words(status: TrainingStatus, active: Branch | None) -> str:
-    """What the desk is doing, in a sentence."""
-    left_out = _left_out_words(status)
-    pairs = f"{status.train_pairs} pairs to train on, {status.held_out_pairs} held out{left_out}"
-    if status.phase == "empty":
-        return _EMPTY
-    if status.phase == "preparing":
-        count = f", {status.done} of {status.total}" if status.total else ""
-        return f"{status.note or 'preparing'}{count} …"
-    if status.phase == "failed":
-        return f"Stopped at step {status.step}: {status.error}"
-    if status.phase == "ready":
-        return f"Ready: {pairs}."
-    pace = _pace(active)
-    word = {"playing": "Training", "paused": "Paused", "done": "Done"}[status.phase]
-    note = f": {status.note}" if status.note else ""
-    return f"{word}{note} · step {status.step}{pace} · {pairs}."
-
-
-def event_words(view: View, active: Branch | None) -> str:
-    """The last edits and changes on the way to where the active branch is."""
-    records = view.history(active) if active else []
-    events = [f"step {record.step}: {record.event}" for record in records if record.event]
-    more = "… · " if len(events) > _EVENTS else ""
-    return f"Changed at {more}{' · '.join(events[-_EVENTS:])}" if events else ""
-
-
-def _left_out_words(status: TrainingStatus) -> str:
-    if not status.left_out:
-        return ""
-    reasons = "; ".join(list(dict.fromkeys(status.left_out.values()))[:_REASONS])
-    return f", {len(status.left_out)} left out ({reasons})"
-
-
-def _pace(active: Branch | None) -> str:
-    last = [record.seconds for record in (active.records if active else ())[-10:]]
-    return f" · {number(sum(last) / len(last), digits=2)} s a step" if last else ""
 
 
 def _progress(bar: Any, status: TrainingStatus) -> None:  # noqa: ANN401 - a Panel indicator
