@@ -77,10 +77,10 @@ def wait_until_it_answers(server: subprocess.Popen[bytes], url: str, log: Path) 
 
 
 @contextmanager
-def running_lab(home: Path, sources: Sequence[str]) -> Iterator[str]:
+def running_lab(home: Path, sources: Sequence[str], base: str = "/") -> Iterator[str]:
     """The address of a notebook of these cells, in a JupyterLab below `home`.
 
-    It is shut down by its process id at the end.
+    Its pages lie below the path `base`. It is shut down by its process id at the end.
     """
     if importlib.util.find_spec("jupyterlab") is None:
         missing("jupyterlab is not installed")
@@ -91,12 +91,13 @@ def running_lab(home: Path, sources: Sequence[str]) -> Iterator[str]:
     port, token, log = free_port(), secrets.token_hex(16), home / "log.txt"
     command = [sys.executable, "-m", "jupyterlab", *OPTIONS]
     command += [f"--ServerApp.port={port}", f"--ServerApp.root_dir={root}"]
+    command += [f"--ServerApp.base_url={base}"]
     environment = os.environ | own_folders(home) | {"JUPYTER_TOKEN": token}
     with log.open("wb") as written:
         server = subprocess.Popen(command, env=environment, stdout=written, stderr=written)
     try:
-        wait_until_it_answers(server, f"http://127.0.0.1:{port}/api?token={token}", log)
-        yield f"http://127.0.0.1:{port}/lab/tree/notebook.ipynb?token={token}"
+        wait_until_it_answers(server, f"http://127.0.0.1:{port}{base}api?token={token}", log)
+        yield f"http://127.0.0.1:{port}{base}lab/tree/notebook.ipynb?token={token}"
     finally:
         server.terminate()
         try:
@@ -132,3 +133,50 @@ def cell(page: Any, place: int) -> Any:
 
 def printed(page: Any, place: int) -> Any:
     return cell(page, place).locator(".jp-OutputArea-output")
+
+
+def outputs(page: Any, place: int) -> Any:
+    """The outputs of a cell, in order, hidden ones too."""
+    return cell(page, place).locator(".jp-OutputArea-child")
+
+
+def live(page: Any, place: int) -> Any:
+    """The live view of a cell."""
+    return cell(page, place).locator(".workbench-live")
+
+
+def save(page: Any, path: Path) -> dict[str, Any]:
+    """Save the notebook; its content."""
+    page.evaluate("jupyterapp.shell.currentWidget.context.save()")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def reopen_without_kernel(page: Any, url: str, home: Path, trusted: bool = True) -> None:
+    """Open a copy of the saved notebook where no kernel can be started."""
+    notebook = json.loads((home / "root" / "notebook.ipynb").read_text(encoding="utf-8"))
+    if not trusted:  # a notebook of another content has no signature here
+        notebook["metadata"]["author"] = "somebody else"
+    path = home / "root" / "reopened.ipynb"
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+    def answer(route: Any) -> None:
+        if route.request.method == "POST":
+            route.fulfill(status=500, body="{}")
+        else:
+            route.continue_()
+
+    page.route("**/api/sessions*", answer)
+    page.goto(url.replace("notebook.ipynb", "reopened.ipynb") + "&reset")
+    page.locator(".jp-Toolbar-kernelName").get_by_text("No Kernel").wait_for()
+    cell(page, 0).wait_for()
+
+
+def check_pictures(page: Any, places: Sequence[int]) -> None:
+    """Each cell shows a picture that is drawn, a page below it, and no widget's place."""
+    for place in places:
+        picture = outputs(page, place).nth(1).locator("img")
+        picture.wait_for()
+        assert picture.evaluate("image => image.complete && image.naturalWidth") > 1000
+        assert outputs(page, place).nth(2).locator("table, .tile").first.is_visible()
+        assert not outputs(page, place).first.is_visible(), f"the dead widget of cell {place} shows"
