@@ -7,8 +7,7 @@ from fake_models import Models, some_pairs
 
 from workbench.app.opening import Opener
 from workbench.app.pages.pair_tools import read_upload
-from workbench.app.pages.pairs import PairsPage, bulk_edits, new_pair, typed
-from workbench.app.panes import number, percent, points, strip_html, table_html
+from workbench.app.pages.pairs import PairsPage
 from workbench.app.state import PageState
 from workbench.data import edits
 from workbench.data.pairs import PreferencePair, PreferenceSet
@@ -17,6 +16,8 @@ from workbench.engine.session import Session
 from workbench.engine.settings import Settings
 from workbench.engine.workspace import Workspace
 from workbench.errors import DataError
+from workbench.views.markup import number, percent, points, strip_html, table_html
+from workbench.views.pair_commands import bulk_edits, new_pair, typed
 
 HOSTILE = "<script>window.hacked=1</script>"
 

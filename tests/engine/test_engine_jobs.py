@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -134,3 +134,119 @@ def test_close_cancels_what_runs() -> None:
     assert started.wait(WAIT)
     runner.close()
     assert job.status == "cancelled"
+
+
+Steps = Callable[[Job], Generator[None, None, str]]
+
+
+@pytest.fixture
+def order() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def turns(order: list[str]) -> Callable[[str, int], Steps]:
+    """Work of so many turns that notes each."""
+
+    def make(name: str, count: int) -> Steps:
+        def work(job: Job) -> Generator[None, None, str]:
+            for number in range(count):
+                order.append(f"{name}{number}")
+                yield
+            return name
+
+        return work
+
+    return make
+
+
+class TestTurns:
+    def test_equal_jobs_take_turns_and_end_with_their_results(
+        self, runner: JobRunner, order: list[str], turns: Callable[[str, int], Steps]
+    ) -> None:
+        gate = threading.Event()
+        runner.submit("gate", "gate", lambda job: gate.wait(WAIT))
+        jobs = [runner.submit(name, name, turns(name, 3)) for name in "abc"]
+        gate.set()
+        assert all(job.wait(WAIT) for job in jobs)
+        assert order == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]
+        assert [job.result for job in jobs] == ["a", "b", "c"]
+
+    def test_what_is_more_urgent_goes_between_two_turns(
+        self, runner: JobRunner, order: list[str]
+    ) -> None:
+        halfway = threading.Event()
+        gate = threading.Event()
+
+        def long(job: Job) -> Generator[None, None, None]:
+            order.append("first half")
+            halfway.set()
+            gate.wait(WAIT)
+            yield
+            order.append("second half")
+
+        slow = runner.submit("long", "a", long, priority=5)
+        assert halfway.wait(WAIT)
+        quick = runner.submit("quick", "b", lambda job: order.append("quick"), priority=3)
+        assert slow.active
+        gate.set()
+        assert quick.wait(WAIT)
+        assert slow.wait(WAIT)
+        assert order == ["first half", "quick", "second half"]
+
+    def test_a_job_may_step_back_for_its_later_turns(
+        self, runner: JobRunner, order: list[str], turns: Callable[[str, int], Steps]
+    ) -> None:
+        gate = threading.Event()
+        runner.submit("gate", "gate", lambda job: gate.wait(WAIT))
+
+        def work(job: Job) -> Generator[None, None, None]:
+            order.append("urgent part")
+            job.priority = 9
+            yield
+            order.append("the rest")
+
+        jobs = [
+            runner.submit("w", "w", work, priority=3),
+            runner.submit("b", "b", turns("b", 2), priority=5),
+        ]
+        gate.set()
+        assert all(job.wait(WAIT) for job in jobs)
+        assert order == ["urgent part", "b0", "b1", "the rest"]
+
+    def test_a_job_cancelled_between_turns_ends_there(
+        self, runner: JobRunner, order: list[str], turns: Callable[[str, int], Steps]
+    ) -> None:
+        def work(job: Job) -> Generator[None, None, None]:
+            order.append("once")
+            job.cancel()
+            yield
+            order.append("never")
+
+        job = runner.submit("w", "w", work)
+        assert job.wait(WAIT)
+        assert (job.status, order) == ("cancelled", ["once"])
+
+    def test_a_failure_in_a_later_turn_is_the_jobs(self, runner: JobRunner) -> None:
+        def work(job: Job) -> Generator[None, None, None]:
+            yield
+            raise OSError("disk full")
+
+        job = runner.submit("w", "w", work)
+        assert job.wait(WAIT)
+        assert (job.status, str(job.error)) == ("failed", "disk full")
+
+    @pytest.mark.parametrize(("keep", "expected"), [(True, ["a", "b"]), (False, ["b", "a"])])
+    def test_a_superseding_job_takes_the_place_of_one_that_waits(
+        self, runner: JobRunner, order: list[str], keep: bool, expected: list[str]
+    ) -> None:
+        gate = threading.Event()
+        runner.submit("gate", "gate", lambda job: gate.wait(WAIT))
+        runner.submit("a", "a", lambda job: order.append("stale"))
+        second = runner.submit("b", "b", lambda job: order.append("b"))
+        first = runner.submit("a", "a", lambda job: order.append("a"), keep_place=keep)
+        gate.set()
+        assert first.wait(WAIT)
+        assert second.wait(WAIT)
+        assert order == expected
+        assert first.generation == 2

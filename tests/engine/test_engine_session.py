@@ -330,7 +330,7 @@ class TestProgress:
         assert {r.response for r in models["policy"].asked[:2]} == {"edited", "bad answer 70"}
 
     def test_progress_and_the_time_left_only_go_one_way(self, start: Start, models: Any) -> None:
-        from workbench.engine.session import _ScoringRun
+        from workbench.engine.scoring_run import ScoringRun
 
         session = start(wait=False, policy="p", reference="r")
         session.cancel()
@@ -347,7 +347,7 @@ class TestProgress:
                     seen.append((done, total))
                     etas.append(-1.0 if eta is None else eta)
 
-        _ScoringRun(session, Watched).run([])  # type: ignore[arg-type]
+        list(ScoringRun(session, Watched).run([]))  # type: ignore[arg-type]
         done = [each[0] for each in seen]
         assert done == sorted(done)
         assert {total for _, total in seen} == {seen[-1][0]}

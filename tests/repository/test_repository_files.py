@@ -92,16 +92,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(
     wheel: zipfile.ZipFile,
 ) -> None:
+    places = (
+        (ROOT / "workbench", "workbench"),
+        (ROOT / "widgets" / "workbench_widgets", "workbench_widgets"),
+        (ROOT / "notebooks" / "course", "workbench/course/material"),
+    )
     expected = {
-        str(path.relative_to(base))
-        for base, package in ((ROOT, "workbench"), (ROOT / "widgets", "workbench_widgets"))
-        for path in (base / package).rglob("*")
+        f"{package}/{path.relative_to(folder)}"
+        for folder, package in places
+        for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert held == expected
     suffixes = {Path(name).suffix for name in held}
-    assert {".js", ".css", ".jsonl", ".typed", ".py"} <= suffixes
+    assert {".js", ".css", ".jsonl", ".typed", ".py", ".ipynb"} <= suffixes
     assert "workbench/data/bundled/teaching.jsonl" in held
 
 
@@ -109,7 +114,8 @@ def test_the_wheel_works_without_the_checkout(wheel: zipfile.ZipFile, tmp_path: 
     wheel.extractall(tmp_path / "site")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     code = (
-        "import workbench.app.cli as c; print(c.__file__); c.run(['export', 'teaching', 'x.csv'])"
+        "import workbench.app.cli as c; print(c.__file__); c.run(['export', 'teaching', 'x.csv']);"
+        "c.run(['course', 'start', '1', '--instructor'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -121,6 +127,7 @@ def test_the_wheel_works_without_the_checkout(wheel: zipfile.ZipFile, tmp_path: 
     )
     assert done.stdout.startswith(str(tmp_path / "site"))
     assert (tmp_path / "x.csv").is_file()
+    assert (tmp_path / "course" / "1_what_a_preference_says_instructor.ipynb").is_file()
 
 
 def test_the_wheel_names_licence_command_and_python(wheel: zipfile.ZipFile) -> None:

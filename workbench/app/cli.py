@@ -1,4 +1,4 @@
-"""The command line: serve, score, export, models, data, doctor, study, trl.
+"""The command line: serve, score, export, models, data, doctor, course, study, trl.
 
 Exit codes: 0 done, 1 the input or the machine was at fault (the message says how), 2 wrong usage,
 130 stopped by the user before it was done (a server that is stopped was done: 0). `--json` prints
@@ -18,7 +18,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from workbench import __version__
-from workbench.app import study_commands, trl_commands
+from workbench.app import course_commands, study_commands, trl_commands
 from workbench.app.printing import Json, one_line, print_json, print_rows, progress
 from workbench.defaults import DEFAULT_POLICY, DEFAULT_REFERENCE, DEFAULT_SOURCE
 from workbench.errors import WorkbenchError
@@ -55,6 +55,11 @@ def serve(
     host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     token: str | None = None,
     open_browser: Annotated[bool, Parameter(name="--open", negative="")] = False,
+    classroom: Annotated[bool, Parameter(negative="")] = False,
+    students: str = "",
+    links: Path | None = None,
+    training: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
 ) -> None:
     """Open the workbench on a set of preference pairs.
 
@@ -67,13 +72,27 @@ def serve(
         host: Further names by which this server may be addressed (repeat for several).
         token: Secret that each visitor presents once; WORKBENCH_TOKEN is read when not given.
         open_browser: Open the page in the browser.
+        classroom: Serve many students, each by a link of their own; see docs/classroom.md.
+        students: In a classroom: how many, names with commas between, or a file of names.
+        links: In a classroom: also write the links to this file (.csv).
+        training: In a classroom: let students train, one at a time.
+        as_json: In a classroom: print the links as JSON.
     """
     from workbench.app.server import ServerOptions
     from workbench.scoring.models import parse_model
 
-    options = ServerOptions(address, port, host, token or os.environ.get("WORKBENCH_TOKEN"))
+    token = token or os.environ.get("WORKBENCH_TOKEN")
     for model in (policy, reference):
         parse_model(model)
+    if classroom or students:
+        from workbench.app import classroom_serve as room
+        from workbench.app.classroom import Limits
+
+        listen = ServerOptions(address, port, host, token or room.instructor_token())
+        said = room.ClassroomOptions(students, links, as_json, Limits(training=training))
+        room.run(listen, said, source, policy, reference)
+        return
+    options = ServerOptions(address, port, host, token)
     from workbench.app.main import run
 
     run(options, source, policy, reference, open_browser)
@@ -202,6 +221,7 @@ def doctor(*, as_json: Json = False) -> int:
     return 0 if all(check.ok for check in checks) else 1
 
 
+app.command(course_commands.app)
 app.command(study_commands.app)
 app.command(trl_commands.app)
 app.register_install_completion_command(add_to_startup=False)

@@ -5,22 +5,14 @@ from typing import Any, ClassVar
 
 import panel_material_ui as pmui
 
+from workbench.app.notebook import session_notebook
 from workbench.app.opening import Opener
 from workbench.app.state import PageState
 from workbench.engine.document import StateDocument
 from workbench.engine.settings import Settings
 from workbench.scoring.models import list_models, parse_model
+from workbench.views.choices import BETAS, GAMMAS, SHARES, TIES
 
-_DECADES = range(-3, 2)
-_MANTISSAS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-BETAS = (*(float(f"{m}e{decade}") for decade in _DECADES for m in _MANTISSAS), 100.0)
-GAMMAS = tuple(round(0.05 * step, 2) for step in range(41))
-_TIES = {"counts as correct": "correct", "counts as wrong": "wrong", "counts one half": "half"}
-_SHARES = {
-    "raters (votes or alpha)": "raters",
-    "scores (Bradley-Terry)": "scores",
-    "one constant": "constant",
-}
 _BOUND = ("beta", "gamma", "length_normalised", "tie_policy", "share_source", "share_constant",
           "paper_code")  # fmt: skip
 _WIDE: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (4, 10)}
@@ -50,8 +42,8 @@ class Controls:
             "Per token (length-normalised)", settings.length_normalised,
             "Divide every log-probability by its number of answer tokens.",
         )  # fmt: skip
-        self.tie_policy = _select("A tie in the ranking", _TIES, settings.tie_policy)
-        self.share_source = _select("Rater share α from", _SHARES, settings.share_source)
+        self.tie_policy = _select("A tie in the ranking", TIES, settings.tie_policy)
+        self.share_source = _select("Rater share α from", SHARES, settings.share_source)
         self.share_constant = pmui.FloatSlider(
             label="α where no rater spoke", start=0.5, end=0.99, step=0.01,
             value=min(max(settings.share_constant, 0.5), 0.99), size="small", **_WIDE,
@@ -118,13 +110,19 @@ class DataControls:
         self.hub = pmui.TextInput(
             label="… or one of the hub", placeholder="hub:ORG/NAME", size="small", **_WIDE
         )
+        self.notebook = pmui.Button(
+            label="Open in a notebook", icon="terminal", size="small", variant="text",
+            description="Save a notebook that opens this session; JupyterLab shows it.",
+            visible=state.session.rules is None, **_WIDE,
+        )  # fmt: skip
         self.choice.on_click(self._chosen)
+        self.notebook.on_click(state.doing(self._to_notebook))
         self.hub.param.watch(lambda event: self._open(event.new), "value")
 
     @property
     def view(self) -> list[Any]:
         """The widgets in reading order."""
-        return [_heading("Data"), self.title, self.choice, self.hub]
+        return [_heading("Data"), self.title, self.choice, self.hub, self.notebook]
 
     def refresh(self) -> None:
         """Say what is open."""
@@ -136,10 +134,14 @@ class DataControls:
     def _chosen(self, item: Any) -> None:  # noqa: ANN401 - the menu gives the item back
         self._open(item["opens"])
 
+    def _to_notebook(self) -> None:
+        session_id = self._state.session.session_id
+        text = session_notebook(session_id, self._state.session.store.pairs().name)
+        self._state.download(f"workbench-{session_id}.ipynb", text.encode())
+
     def _open(self, choice: str | None) -> None:
         if choice:
-            self._state.message = ""
-            self._opener.open(choice)
+            self._state.attempt(self._opener.open, choice)
 
 
 class ModelControls:

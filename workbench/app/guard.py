@@ -6,7 +6,9 @@ pass through one check.
 
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.client import responses
 from http.cookies import CookieError, SimpleCookie
@@ -22,6 +24,12 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
+visitor: ContextVar[str] = ContextVar("visitor", default="")
+"""Whose token the connection presented that is being answered; "" where there is one token or none.
+
+It is taken from the connection itself: what bokeh knows of cookies and headers comes from a message
+that the browser may write as it likes."""
+PROXY_HEADER = "X-Workbench-Proxy"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS = {
     "X-Frame-Options": "DENY",
@@ -48,11 +56,17 @@ class Policy:
         token: What a visitor must present once; None on a loopback bind without one.
         cookie: Name of the cookie that remembers it. Browsers send a host's cookies to every
             port, so it carries the port: two servers on one machine do not log each other out.
+        visitors: Whose each further token is; may grow while the server runs.
+        proxy: Secret that a proxy adds to each request, on a server that answers to it alone. The
+            proxy has asked for the visitor's name and refused hosts that are not its own; the
+            origin is compared here as ever. No forwarded header is believed.
     """
 
     hosts: frozenset[str]
     token: str | None = None
     cookie: str = "workbench_token"
+    visitors: Mapping[str, str] = field(default_factory=dict)
+    proxy: str | None = None
 
     @classmethod
     def of(
@@ -74,21 +88,25 @@ class Verdict:
     status: int = 0
     message: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    visitor: str = ""
 
 
 def judge(policy: Policy, path: str, headers: HTTPHeaders) -> Verdict:
     """Decide about one request from its path and headers alone."""
     host = headers.get("Host", "")
-    if host not in policy.hosts:
+    if policy.proxy is not None:
+        if not _same(headers.get(PROXY_HEADER, ""), policy.proxy):
+            return Verdict(403, "Only the Jupyter server that started this program may ask here.")
+    elif host not in policy.hosts:
         return Verdict(403, f"This server does not answer to the name {host[:80]!r}.")
     origin = headers.get("Origin")
     if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         return Verdict(403, f"Requests from {origin[:80]!r} are refused.")
     if _embedded_elsewhere(headers):
         return Verdict(403, "Other sites may link to this page, not load its parts.")
-    if policy.token is None:
+    if policy.token is None and not policy.visitors:
         return Verdict()
-    return _judge_token(policy.token, policy.cookie, path, headers)
+    return _judge_token(policy, path, headers)
 
 
 def _embedded_elsewhere(headers: HTTPHeaders) -> bool:
@@ -97,22 +115,33 @@ def _embedded_elsewhere(headers: HTTPHeaders) -> bool:
     return site not in ("none", "same-origin") and headers.get("Sec-Fetch-Dest") != "document"
 
 
-def _judge_token(token: str, cookie: str, path: str, headers: HTTPHeaders) -> Verdict:
+def _judge_token(policy: Policy, path: str, headers: HTTPHeaders) -> Verdict:
     parts = urlsplit(path)
     query = parse_qsl(parts.query, keep_blank_values=True)
     given = dict(query).get("token")
-    if given is not None and _same(given, token):
+    if given is not None and _owner(policy, given) is not None:
         rest = urlencode([(key, value) for key, value in query if key != "token"])
-        kept = f"{cookie}={token}; HttpOnly; SameSite=Strict; Path=/"
+        # Lax where links are sent by mail: a browser that comes from there keeps Strict to itself.
+        site = "Lax" if policy.visitors else "Strict"
+        kept = f"{policy.cookie}={given}; HttpOnly; SameSite={site}; Path=/"
         # Browsers read `//` and `/\` as the beginning of another host's name.
         target = urlunsplit(("", "", "/" + parts.path.lstrip("/\\\t"), rest, ""))
         return Verdict(303, "", {"Location": target, "Set-Cookie": kept})
-    remembered = _cookie(cookie, headers)
-    if _same(headers.get("Authorization", ""), f"Bearer {token}") or _same(remembered, token):
-        return Verdict()
+    scheme, _, presented = headers.get("Authorization", "").partition(" ")
+    for token in (presented if scheme == "Bearer" else "", _cookie(policy.cookie, headers)):
+        owner = _owner(policy, token)
+        if owner is not None:
+            return Verdict(visitor=owner)
     return Verdict(
         401, "This workbench asks for its token: open the address that the server printed."
     )
+
+
+def _owner(policy: Policy, given: str) -> str | None:
+    """Whose token this is; None for nobody's. Takes as long for every token as for none."""
+    known = [*policy.visitors.items(), *([(policy.token, "")] if policy.token else [])]
+    found = [owner for token, owner in known if _same(given, token)]
+    return found[0] if found else None
 
 
 def _same(given: str, expected: str) -> bool:
@@ -180,20 +209,34 @@ class _Judged(HTTPMessageDelegate):
         if self._verdict.status:
             return None
         self._inner = self._admit()
-        return self._inner.headers_received(start_line, headers)
+        # Bokeh writes a request's headers into its page, where scripts can read them.
+        for secret in (PROXY_HEADER, "Cookie", "Authorization"):
+            headers.pop(secret, None)
+        with self._known():
+            return self._inner.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._inner.data_received(chunk) if self._inner else None
 
     def finish(self) -> None:
         if self._inner:
-            self._inner.finish()
+            with self._known():
+                self._inner.finish()
         else:
             _answer(self._connection, self._verdict, self._wants_body)
 
     def on_connection_close(self) -> None:
         if self._inner:
             self._inner.on_connection_close()
+
+    @contextmanager
+    def _known(self) -> Iterator[None]:
+        """Let the handler, which begins inside, know whose request it is."""
+        before = visitor.set(self._verdict.visitor)
+        try:
+            yield
+        finally:
+            visitor.reset(before)
 
 
 class _Marked:

@@ -9,22 +9,23 @@ from urllib.parse import urlencode
 
 import panel as pn
 import panel_material_ui as pmui
-from panel_material_ui.template.base import Page as Template
 
 from workbench.app.browser import Connection, Downloads, Shortcuts
 from workbench.app.controls import Controls, DataControls, ModelControls, StateControls
 from workbench.app.opening import Opener
 from workbench.app.pages import LivePage, Page
 from workbench.app.pages.train_transport import KEYS as TRAINING_KEYS
-from workbench.app.panes import SummaryStrip, Warnings, table_html, table_pane, text
+from workbench.app.panes import SummaryStrip, Warnings, table_pane, text
 from workbench.app.server import ServerOptions, address_of, make_server
 from workbench.app.state import PAGES, PageState
-from workbench.app.theme import theme_config
+from workbench.app.template import every, page_frame
 from workbench.data.pairs import PreferenceSet
 from workbench.data.sources import open_source
 from workbench.engine.session import Session
-from workbench.engine.workspace import Workspace
+from workbench.engine.workspace import Sessions, Workspace
 from workbench.errors import WorkbenchError
+from workbench.views.markup import table_html
+from workbench.views.words import scoring_words
 
 TITLE = "Preference workbench"
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ _KEYS = {
 class App:
     """One browser tab: the sidebar, the strip of live quantities, and the pages."""
 
-    def __init__(self, workspace: Workspace, session: Session, query: dict[str, str]) -> None:
+    def __init__(self, workspace: Sessions, session: Session, query: dict[str, str]) -> None:
         self._workspace = workspace
         self._ready = False
         self._answers: Sequence[tuple[int, str, int]] | None = None
@@ -81,7 +82,7 @@ class App:
     def template(self) -> Any:  # noqa: ANN401 - a Panel template
         """The page to serve."""
         hidden = (Connection(), self._downloads, self._shortcuts(), self._help)
-        page = Template(
+        page = page_frame(
             title=TITLE,
             sidebar=[*self._data.view, *self._models.view, *self._controls.view, *self._file.view],
             sidebar_width=310,
@@ -93,7 +94,6 @@ class App:
                 self._tabs,
                 *hidden,
             ],
-            theme_config=theme_config(),
         )
         self.state.dark = bool(page.dark_theme)
         page.param.watch(lambda event: setattr(self.state, "dark", bool(event.new)), "dark_theme")
@@ -102,7 +102,7 @@ class App:
     def start(self) -> None:
         """Begin scoring and looking for news; ends with the browser's tab."""
         pn.state.onload(self._loaded)
-        pn.state.add_periodic_callback(self._tick, _POLL_MS)
+        every(_POLL_MS, self._tick)
         pn.state.on_session_destroyed(lambda context: self._opener.close())
 
     def _bind(self) -> None:
@@ -229,7 +229,7 @@ class Activity:
         status = self._session.status()
         busy = status.state == "working"
         stopped = status.state in ("failed", "cancelled")
-        words = opening or _status_words(status)
+        words = opening or scoring_words(status)
         if self._words.object != words:
             self._words.object = words
         share = int(100 * status.done / status.total) if status.total and busy else 0
@@ -237,18 +237,6 @@ class Activity:
         self._bar.param.update(visible=busy or bool(opening), value=share, variant=kind)
         self._stop.visible, self._again.visible = busy, stopped
         self.view.visible = bool(words)
-
-
-def _status_words(status: Any) -> str:  # noqa: ANN401 - a ScoringStatus
-    if status.state == "failed":
-        return f"Scoring failed: {status.error}"
-    if status.state == "cancelled":
-        return f"Scoring was stopped; {status.total - status.done} answers are not scored."
-    if status.state != "working":
-        return ""
-    left = f", about {status.eta_seconds:.0f} s left" if status.eta_seconds else ""
-    count = f": {status.done} of {status.total}{left}" if status.total else ""
-    return f"{status.note or 'starting'}{count}"
 
 
 def _keys_table() -> Any:  # noqa: ANN401 - a Panel pane
@@ -330,8 +318,8 @@ def _session(
 
 
 def _refusal(words: str) -> Any:  # noqa: ANN401 - a Panel template
-    start = pmui.Button(label="Start a new session", href="/", variant="outlined")
-    return Template(title=TITLE, main=[text(words), start], theme_config=theme_config())
+    start = pmui.Button(label="Start a new session", href="./", variant="outlined")
+    return page_frame(title=TITLE, main=[text(words), start])
 
 
 def _go(session_id: str) -> None:

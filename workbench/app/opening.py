@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from workbench.data.pairs import PreferenceSet
 from workbench.data.sources import list_sources, open_source
 from workbench.engine.session import Session
-from workbench.engine.workspace import Workspace
+from workbench.engine.workspace import Sessions
 from workbench.errors import WorkbenchError
 
 RECENT = 12
@@ -22,7 +22,7 @@ class Opener:
         go: Called with the id of the session that the page is to show.
     """
 
-    def __init__(self, workspace: Workspace, session: Session, go: Callable[[str], None]) -> None:
+    def __init__(self, workspace: Sessions, session: Session, go: Callable[[str], None]) -> None:
         self._workspace = workspace
         self._session = session
         self._go = go
@@ -49,11 +49,16 @@ class Opener:
         return sets + earlier
 
     def open(self, choice: str) -> None:
-        """Open what `choices` or the user named: a set, a hub id, or an earlier session."""
+        """Open what `choices` or the user named: a set, a hub id, or an earlier session.
+
+        Raises:
+            DataError: a set that this user must not open.
+        """
         if choice.startswith(_SESSION):
             self._go(choice.removeprefix(_SESSION))
             return
         name = choice.removeprefix(_SET)
+        self._workspace.check_source(name)
         self.note = f"opening {name}"
         self._waiting = self._thread.submit(open_source, name, self._told)
 

@@ -5,8 +5,8 @@ import logging
 import re
 import secrets
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,16 @@ class ServerOptions:
         port: Port, 0 for any free one.
         names: Further host names by which the server may be addressed.
         token: Secret that a visitor must present once.
+        socket: Unix socket to listen on in place of address and port.
+        proxy: Secret of the proxy that alone may ask; see `guard.Policy`.
     """
 
     address: str = "127.0.0.1"
     port: int = 5006
     names: tuple[str, ...] = ()
     token: str | None = None
+    socket: str | None = None
+    proxy: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse to listen to the network without a token."""
@@ -80,8 +84,15 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def make_server(page: Callable[[], Any], options: ServerOptions) -> Any:  # noqa: ANN401 - bokeh's Server
+def make_server(
+    page: Callable[[], Any], options: ServerOptions, visitors: Mapping[str, str] | None = None
+) -> Any:  # noqa: ANN401 - bokeh's Server
     """A server that shows `page()` to each visitor; call its `io_loop.start()` to run it.
+
+    Args:
+        page: Makes a page; `guard.visitor` tells for whom.
+        options: Where to listen.
+        visitors: Whose each token is, where there are several.
 
     Raises:
         WorkbenchError: the port is taken or the address is not this machine's.
@@ -91,8 +102,7 @@ def make_server(page: Callable[[], Any], options: ServerOptions) -> Any:  # noqa
     try:
         server = pn.io.server.get_server(
             {"/": page},
-            port=options.port,
-            address=options.address,
+            **_place(options),
             title={"/": "Preference workbench"},
             extra_patterns=_own_routes(),
             websocket_max_message_size=MAX_UPLOAD_BYTES,
@@ -105,10 +115,17 @@ def make_server(page: Callable[[], Any], options: ServerOptions) -> Any:  # noqa
             "choose another port with --port, or 0 for any free one."
         ) from error
     policy = Policy.of(options.address, server.port or options.port, options.names, options.token)
+    policy = replace(policy, visitors=visitors or {}, proxy=options.proxy)
     # The gate compares origins exactly, for every route; bokeh's own check knows no proxies.
     server._tornado._websocket_origins = {"*"}
     server._http.request_callback = Guard(server._tornado, policy)
     return server
+
+
+def _place(options: ServerOptions) -> dict[str, Any]:
+    if options.socket is not None:
+        return {"unix_socket": options.socket}
+    return {"port": options.port, "address": options.address}
 
 
 def _own_routes() -> list[tuple[str, type, dict[str, Any]]]:
@@ -147,6 +164,8 @@ def _plotly_folder() -> str:
 
 def address_of(server: Any, options: ServerOptions) -> str:  # noqa: ANN401 - bokeh's Server
     """The address to open, with the token if there is one."""
+    if options.proxy is not None:
+        return "behind its proxy"
     host = f"[{options.address}]" if ":" in options.address else options.address
     query = f"?token={options.token}" if options.token else ""
     return f"http://{host}:{server.port}/{query}"

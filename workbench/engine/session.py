@@ -7,17 +7,17 @@ is arithmetic on a `Snapshot`.
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.data.edits import Edit
 from workbench.data.pairs import PreferencePair, PreferenceSet
 from workbench.data.store import PairStore
-from workbench.engine.board import ROLES, Role, ScoreBoard, by_prompt, requests_of
+from workbench.engine.board import Role, ScoreBoard, requests_of
 from workbench.engine.jobs import Job, JobRunner
 from workbench.engine.pool import ModelPool
+from workbench.engine.scoring_run import SCORING, URGENT, ScoringRun, Waiting
 from workbench.engine.threads import one_thread
 from workbench.engine.values import Candidates, PairScores, candidates_of
 from workbench.scoring.logprobs import Request, Scorer, SequenceScore
@@ -26,7 +26,6 @@ from workbench.scoring.store import ScoreStore, fetch_scores
 if TYPE_CHECKING:
     from workbench.engine.training import TrainingDesk
 
-CHUNK = 16
 _KEPT_RESULTS = 64
 _log = logging.getLogger(__name__)
 
@@ -62,17 +61,48 @@ class ScoringStatus:
 
 
 class Hub:
-    """What all sessions of a process share: the worker, the loaded models, the score store."""
+    """What all sessions of a process share: the worker, the loaded models, the score store.
 
-    def __init__(self, scores: ScoreStore, pool: ModelPool, runner: JobRunner) -> None:
+    Args:
+        scores: What models said before.
+        pool: The loaded models.
+        runner: The worker.
+        slow: Another worker for slow questions and studies, where one person's must not keep
+            others' edits waiting; the same worker when not given.
+    """
+
+    def __init__(
+        self, scores: ScoreStore, pool: ModelPool, runner: JobRunner, slow: JobRunner | None = None
+    ) -> None:
         self.scores = scores
         self.pool = pool
         self.runner = runner
+        self.slow = slow or runner
+        self.waiting = Waiting()
 
     def close(self) -> None:
-        """Stop the worker and close the score store."""
+        """Stop the workers and close the score store."""
         self.runner.close()
+        if self.slow is not self.runner:
+            self.slow.close()
         self.scores.close()
+
+
+class Rules(Protocol):
+    """What a session's user may do where others share the machine."""
+
+    @property
+    def upload_bytes(self) -> int:
+        """Size of a file that may be opened."""
+        ...
+
+    def check_edits(self, session: "Session", edits: Sequence[Edit]) -> None:
+        """Raise `DataError` where these edits are too many."""
+        ...
+
+    def check_training(self, session: "Session") -> None:
+        """Raise `TrainingError` where training must not begin or go on now."""
+        ...
 
 
 class Session:
@@ -84,6 +114,9 @@ class Session:
         hub: Worker, models and score store.
         policy: Model whose preferences are looked at.
         reference: Model it is compared with.
+
+    Attributes:
+        rules: What its user may do; None for everything.
     """
 
     def __init__(
@@ -100,6 +133,7 @@ class Session:
         self.recalled: set[str] = set()
         self._urgent: dict[str, None] = {}
         self._training: TrainingDesk | None = None
+        self.rules: Rules | None = None
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.RLock()
 
@@ -164,8 +198,11 @@ class Session:
         """Write edits to the journal and score what they made new.
 
         Raises:
-            DataError: an edit that does not fit the pairs; nothing is changed then.
+            DataError: an edit that does not fit the pairs, or that the rules refuse; nothing is
+                changed then.
         """
+        if self.rules is not None:
+            self.rules.check_edits(self, edits)
         revision = self.store.apply(edits, label, author)
         self._changed([edit_target(edit) for edit in edits])
         return revision
@@ -183,6 +220,14 @@ class Session:
         self.store.restore(version)
         self._changed([])
 
+    def refresh(self) -> bool:
+        """Take over what another process wrote to the journal, and score it; True if it did."""
+        before = self.store.revision
+        if not self.store.refresh():
+            return False
+        self._changed(sorted(self.store.changed_since(before) or ()))
+        return True
+
     def use_models(self, *, policy: str | None = None, reference: str | None = None) -> None:
         """Put other models in place and score the pairs by them."""
         now = self.models
@@ -198,21 +243,30 @@ class Session:
         loaded = all(self.hub.pool.ready(model) for model in self.models.values())
         if loaded and not self.board.unscored(self.store.pairs()):
             self._urgent.clear()
+            self.hub.waiting.remove(self)
             self.hub.runner.forget(self._channel("scores"))
             return None
         # A person waits for the scores of an edit, not for what was asked before it.
-        for kind in self._asked:
-            self.hub.runner.cancel(self._channel(kind))
+        for kind in list(self._asked):
+            self.hub.slow.cancel(self._channel(kind))
         # A newer job supersedes this one; what it had not scored yet is not forgotten.
-        self._urgent = dict.fromkeys([*first, *self._urgent])
+        missing = {pair.pair_id for pair in self.board.unscored(self.store.pairs())}
+        before = [pair_id for pair_id in self._urgent if pair_id in missing]
+        self._urgent = dict.fromkeys([*first, *before])
         urgent = list(self._urgent)
-        return self.hub.runner.submit(
+        if not before:
+            self.hub.waiting.remove(self)
+        job = self.hub.runner.submit(
             "scoring",
             self._channel("scores"),
-            lambda job: _ScoringRun(self, job).run(urgent),
+            lambda job: ScoringRun(self, job).run(urgent),
             on_done=self._scored,
-            priority=5,
+            priority=URGENT if urgent else SCORING,
+            keep_place=bool(before),
         )
+        if urgent:
+            self.hub.waiting.add(self, job, urgent)
+        return job
 
     def cancel(self) -> None:
         """Stop scoring; what is scored stays."""
@@ -228,18 +282,18 @@ class Session:
         """
         if (kind, key) in self._results:
             return self._results[kind, key]
-        job = self.hub.runner.newest(self._channel(kind))
+        job = self.hub.slow.newest(self._channel(kind))
         if job is not None and job.active and job.name == repr(key) and not job.cancelled():
             return None
         self._asked.add(kind)
-        self.hub.runner.submit(
+        self.hub.slow.submit(
             repr(key), self._channel(kind), work, on_done=lambda job: self._answered(kind, key, job)
         )
         return None
 
     def progress(self, kind: str) -> Job | None:
         """The newest job of a kind of slow question."""
-        return self.hub.runner.newest(self._channel(kind))
+        return self.hub.slow.newest(self._channel(kind))
 
     def scorer(self, model: str, job: Job) -> Scorer:
         """A model ready to score, loaded if need be; for jobs on the worker."""
@@ -260,8 +314,10 @@ class Session:
         """Stop this session's jobs; its journal stays on disk."""
         if self._training is not None:
             self._training.close()
-        for kind in ("scores", *self._asked):
-            self.hub.runner.forget(self._channel(kind))
+        self.hub.waiting.remove(self)
+        self.hub.runner.forget(self._channel("scores"))
+        for kind in self._asked:
+            self.hub.slow.forget(self._channel(kind))
         self.store.close()
 
     # Inside ---------------------------------------------------------------------------
@@ -315,74 +371,3 @@ def edit_target(edit: Edit) -> str:
     """The id of the pair that an edit changes."""
     pair = getattr(edit, "pair", None)
     return str(pair.pair_id if pair is not None else edit.pair_id)  # type: ignore[union-attr]
-
-
-class _ScoringRun:
-    """One pass of the worker over what a session has not scored."""
-
-    def __init__(self, session: Session, job: Job) -> None:
-        self._session = session
-        self._job = job
-        self._done = 0
-        self._total = 0
-        self._started = 0.0
-
-    def run(self, first: Sequence[str]) -> None:
-        models = list(dict.fromkeys(self._session.models[role] for role in ROLES))
-        scorers = {model: self._session.scorer(model, self._job) for model in models}
-        self._session.hub.pool.check_comparable(list(scorers.values()))
-        board, whole = self._session.board, self._session.store.pairs()
-        for model, scorer in scorers.items():
-            self._recall(model, scorer, whole)
-        pairs = by_prompt(board.unscored(whole), first)
-        self._total = sum(board.count_missing(model, whole) for model in models)
-        self._started = time.monotonic()
-        for chunk in _chunks(pairs, set(first)):
-            for model, scorer in scorers.items():
-                self._score(model, scorer, chunk)
-
-    def _recall(self, model: str, scorer: Scorer, pairs: PreferenceSet) -> None:
-        """Take from the store at once what an earlier session scored.
-
-        Once for each model: what is new later is looked up with its chunk.
-        """
-        if model in self._session.recalled:
-            return
-        board = self._session.board
-        requests = board.missing(model, board.unscored(pairs))
-        if found := self._session.hub.scores.lookup(scorer, requests):
-            self._session.take(model, found)
-        self._session.recalled.add(model)
-
-    def _score(self, model: str, scorer: Scorer, pairs: Sequence[PreferencePair]) -> None:
-        self._job.check()
-        requests = self._session.board.missing(model, pairs)
-        if not requests:
-            return
-        fetch_scores(
-            self._session.hub.scores,
-            scorer,
-            requests,
-            on_progress=lambda progress: self._report(progress.done, progress.note),
-            # Batch by batch, so that a cancelled job has shown all that it scored.
-            on_partial=lambda part: self._session.take(
-                model, {requests[index]: score for index, score in part}
-            ),
-            cancelled=self._job.cancelled,
-        )
-        self._done += len(requests)
-        self._report(0)
-
-    def _report(self, inside: int, note: str = "") -> None:
-        done = self._done + inside
-        spent = time.monotonic() - self._started
-        eta = spent / done * (self._total - done) if done else None
-        words = f"scoring answers ({note})" if note else "scoring answers"
-        self._job.report(done, self._total, words, eta)
-
-
-def _chunks(pairs: Sequence[PreferencePair], first: Container[str]) -> list[list[PreferencePair]]:
-    """The edited pairs, which come first, apart from the rest, so that they show at once."""
-    edited = sum(pair.pair_id in first for pair in pairs)
-    parts = pairs[:edited], pairs[edited:]
-    return [list(part[i : i + CHUNK]) for part in parts for i in range(0, len(part), CHUNK)]

@@ -1,7 +1,9 @@
 """How many threads torch uses: one where arrays are small, all of them where a model runs."""
 
+import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -31,3 +33,13 @@ def all_threads() -> None:
     happened to be inside `one_thread`.
     """
     torch.set_num_threads(_ALL)
+
+
+def step_back(niceness: int) -> None:
+    """Let other threads of this program go first, where the system can tell threads apart.
+
+    Threads that this one starts (torch's own) inherit it. On Linux only.
+    """
+    if niceness and hasattr(os, "setpriority"):
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

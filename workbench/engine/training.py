@@ -241,10 +241,11 @@ class TrainingDesk:
         The phase is "preparing", then "ready" (or "failed").
 
         Raises:
-            TrainingError: a setup that cannot work, or a folder that cannot be written; the
-                present run stays in the first case.
+            TrainingError: a setup that cannot work, a session whose rules do not let it train
+                now, or a folder that cannot be written; the present run stays but in the last case.
         """
         check_setup(setup)
+        self._ask_leave()
         self._halt()
         with self._hands, self._lock:
             if self._store is not None:
@@ -261,9 +262,10 @@ class TrainingDesk:
         """Take steps until paused, or up to step `until`.
 
         Raises:
-            TrainingError: no run.
+            TrainingError: no run, or the session's rules do not let it train now.
         """
         self._require()
+        self._ask_leave()
         with self._lock:
             if until is not None and until <= self._place.step:
                 raise TrainingError(
@@ -746,6 +748,10 @@ class TrainingDesk:
     def _require(self) -> None:
         if self._setup is None:
             raise TrainingError("There is no training run; start one.")
+
+    def _ask_leave(self) -> None:
+        if self.session.rules is not None:
+            self.session.rules.check_training(self.session)
 
     def _loaded(self) -> Trainer:
         if self._trainer is None:
