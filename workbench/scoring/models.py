@@ -10,6 +10,7 @@ import json
 import os
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -442,6 +443,8 @@ def _read_model(folder: Path, dtype: Any, device: str) -> tuple[Any, list[str]]:
 
     quiet: Any = logging  # its functions are not annotated
     quiet.disable_progress_bar()
+    # peft's to mend; a user could do nothing about it.
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,

@@ -938,11 +938,14 @@ class Figure {
     ctx.textAlign = "center";
     ctx.textBaseline = "bottom";
     ctx.fillText(this.fit(axisTitle(this.spec.axes?.x, ""), plot.right - plot.left), (plot.left + plot.right) / 2, this.tall - 3);
+    const vertical = this.fit(axisTitle(this.spec.axes?.y, ""), this.tall - 20);
+    // Beside the middle of the plot, but a title longer than the plot must not leave the canvas.
+    const half = this.textWidth(vertical) / 2 + 4;
     ctx.save();
-    ctx.translate(13, (plot.top + plot.bottom) / 2);
+    ctx.translate(13, Math.max(half, Math.min(this.tall - half, (plot.top + plot.bottom) / 2)));
     ctx.rotate(-Math.PI / 2);
     ctx.textBaseline = "middle";
-    ctx.fillText(this.fit(axisTitle(this.spec.axes?.y, ""), this.tall - 20), 0, 0);
+    ctx.fillText(vertical, 0, 0);
     ctx.restore();
   }
 
