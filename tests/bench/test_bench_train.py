@@ -99,9 +99,9 @@ def test_the_panel_follows_a_run_that_was_started_in_python(bench: Bench) -> Non
     bench.train.wait(4, WAIT)
     eventually(lambda: panel._slider.value == 4)
     eventually(lambda: panel._fields["objective"].value == "simpo")
-    assert "gamma" in panel._knobs
+    eventually(lambda: "gamma" in panel._knobs)
     eventually(lambda: not panel._plots[0].figure.is_blank)
-    assert "Paused" in panel._words.value
+    eventually(lambda: "Paused" in panel._words.value)
 
 
 def press(panel: Any, name: str) -> None:

@@ -3,7 +3,6 @@
 import csv
 import gc
 import io
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import panel as pn
-import panel_material_ui as pmui
 from tornado.ioloop import PeriodicCallback
 
 from workbench import paths
@@ -26,17 +24,14 @@ from workbench.app.classroom import (
 from workbench.app.classroom_page import door_page, instructor_page
 from workbench.app.classroom_room import Classroom, Visit
 from workbench.app.guard import visitor
-from workbench.app.main import TITLE, App
-from workbench.app.panes import text
+from workbench.app.main import TITLE, App, query_of_visit, refusing
 from workbench.app.printing import print_json, print_rows
 from workbench.app.server import ServerOptions, is_loopback, make_server
-from workbench.app.template import page_frame
 from workbench.data.sources import open_source
 from workbench.engine.pool import LoadScorer, load_scorer
 from workbench.engine.workspace import Workspace
 from workbench.errors import WorkbenchError
 
-_log = logging.getLogger(__name__)
 _SWEEP_MS = 15_000
 
 
@@ -108,18 +103,7 @@ def _folder() -> Path:
 
 def page_factory(classroom: Classroom, link: Callable[[str], str]) -> Callable[[], Any]:
     """What the server calls for every visitor; who it is, the guard has found out."""
-
-    def page() -> Any:  # noqa: ANN401 - a Panel template
-        try:
-            return _page(classroom, visitor.get(), link)
-        except WorkbenchError as error:
-            return _refusal(str(error))
-        except Exception:
-            # Panel would show the visitor a traceback with this machine's paths.
-            _log.exception("the page could not be built")
-            return _refusal("The page could not be built; the server's log says why.")
-
-    return page
+    return refusing(lambda: _page(classroom, visitor.get(), link), "Go to my own session")
 
 
 def run(
@@ -191,7 +175,7 @@ def links_csv(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _page(classroom: Classroom, name: str, link: Callable[[str], str]) -> Any:  # noqa: ANN401
-    query = _query()
+    query = query_of_visit()
     if name == DOOR:
         return door_page(TITLE, lambda asked: classroom.roster.add(
             asked, classroom.limits.seats), link)  # fmt: skip
@@ -213,15 +197,3 @@ def _demonstrate(classroom: Classroom) -> None:
     session = classroom.session_of(INSTRUCTOR)
     if pn.state.location is not None:
         pn.state.location.param.update(search=f"?session={session.session_id}", reload=True)
-
-
-def _refusal(words: str) -> Any:  # noqa: ANN401 - a Panel template
-    start = pmui.Button(label="Go to my own session", href="/", variant="outlined")
-    return page_frame(title=TITLE, main=[text(words), start])
-
-
-def _query() -> dict[str, str]:
-    arguments = pn.state.session_args or {}
-    return {
-        key: values[0].decode("utf-8", "replace") for key, values in arguments.items() if values
-    }

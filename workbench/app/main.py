@@ -274,18 +274,32 @@ def page_factory(
 ) -> Callable[[], Any]:
     """What the server calls for every visitor: the session in the address, or a new one."""
 
+    def build() -> Any:  # noqa: ANN401 - a Panel template
+        query = query_of_visit()
+        app = App(workspace, _session(workspace, query, source, policy, reference), query)
+        app.start()
+        return app.template()
+
+    return refusing(build, "Start a new session")
+
+
+def refusing(build: Callable[[], Any], way_out: str) -> Callable[[], Any]:
+    """A page, or a message in its place that says why there is none.
+
+    Args:
+        build: Makes the page.
+        way_out: What the button of the message offers, which leads to the first page.
+    """
+
     def page() -> Any:  # noqa: ANN401 - a Panel template
         try:
-            query = _query()
-            app = App(workspace, _session(workspace, query, source, policy, reference), query)
-            app.start()
-            return app.template()
+            return build()
         except WorkbenchError as error:
-            return _refusal(str(error))
+            return _refusal(str(error), way_out)
         except Exception:
             # Panel would show the visitor a traceback with this machine's paths.
             _log.exception("the page could not be built")
-            return _refusal("The page could not be built; the server's log says why.")
+            return _refusal("The page could not be built; the server's log says why.", way_out)
 
     return page
 
@@ -317,8 +331,8 @@ def _session(
     return workspace.create(open_source(source), policy, reference)
 
 
-def _refusal(words: str) -> Any:  # noqa: ANN401 - a Panel template
-    start = pmui.Button(label="Start a new session", href="./", variant="outlined")
+def _refusal(words: str, way_out: str) -> Any:  # noqa: ANN401 - a Panel template
+    start = pmui.Button(label=way_out, href="./", variant="outlined")
     return page_frame(title=TITLE, main=[text(words), start])
 
 
@@ -327,7 +341,8 @@ def _go(session_id: str) -> None:
         pn.state.location.param.update(search=f"?session={session_id}", reload=True)
 
 
-def _query() -> dict[str, str]:
+def query_of_visit() -> dict[str, str]:
+    """The address's parameters of the page that is being built."""
     arguments = pn.state.session_args or {}
     return {
         key: values[0].decode("utf-8", "replace") for key, values in arguments.items() if values

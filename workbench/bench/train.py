@@ -11,11 +11,10 @@ from workbench.engine.training import TrainingDesk, TrainingSetup
 from workbench.errors import TrainingError
 from workbench.training.history import StepRecord, Transitions
 from workbench.training.plan import TrainingPlan
-from workbench.views import training_figures as figures
 from workbench.views.figure import Figure
 from workbench.views.listings import Listing
 from workbench.views.markup import number
-from workbench.views.training_figures import View
+from workbench.views.training_figures import FIRST_CURVES, FURTHER_CURVES, View
 from workbench.views.words import event_words, status_words
 
 if TYPE_CHECKING:
@@ -24,18 +23,7 @@ if TYPE_CHECKING:
     from workbench.bench.bench import Bench
 
 RUNNING = ("preparing", "playing")
-FIGURES = {
-    "Training loss": figures.loss,
-    "Implicit rewards in training": figures.rewards,
-    "Accuracy in training": figures.accuracy,
-    "Displacement in training": figures.displacement,
-    "Dependence in training": figures.dependence,
-    "Transitions in training": figures.transitions,
-    "Margin in training": figures.margin,
-    "DID entropy in training": figures.did_entropy,
-    "KL in training": figures.kl,
-    "Gradient norm": figures.gradient_norm,
-}
+FIGURES = FIRST_CURVES | FURTHER_CURVES
 _SETUP = {each.name for each in fields(TrainingSetup)} - {"plan"}
 _LISTED = ("loss", "reward_margin", "reward_accuracy", "ranking_accuracy", "chosen_shift",
            "rejected_shift", "held_out_loss", "held_out_accuracy")  # fmt: skip

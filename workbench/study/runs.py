@@ -193,9 +193,10 @@ def _place(package: str) -> Path:
     found = import_module(package)
     if hasattr(found, "__path__"):
         return Path(next(iter(found.__path__)))
-    if found.__file__ is None:
+    file = getattr(found, "__file__", None)  # a notebook's __main__ has not even the name
+    if file is None:
         raise StudyError(f"{package} has no file, so that its fits cannot be kept.")
-    return Path(found.__file__)
+    return Path(file)
 
 
 def _sources(place: Path) -> Iterator[Path]:

@@ -205,6 +205,24 @@ def transitions(view: View) -> Figure:
     )
 
 
+FIRST_CURVES = {
+    "Training loss": loss,
+    "Implicit rewards in training": rewards,
+    "Accuracy in training": accuracy,
+    "Displacement in training": displacement,
+    "Dependence in training": dependence,
+    "Transitions in training": transitions,
+}
+"""The curves that a page of training shows at once, by their names."""
+FURTHER_CURVES = {
+    "Margin in training": margin,
+    "DID entropy in training": did_entropy,
+    "KL in training": kl,
+    "Gradient norm": gradient_norm,
+}
+"""Those for a closer look."""
+
+
 def _bands(steps: Numbers, shares: Numbers) -> tuple[Layer, ...]:
     """Shares of shape (4, steps) on top of one another."""
     if len(steps) == 1:

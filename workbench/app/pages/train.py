@@ -15,26 +15,11 @@ from workbench.app.pages.train_transport import Transport
 from workbench.app.panes import FigurePane
 from workbench.app.state import PageState
 from workbench.engine.training import Branch, TrainingDesk
-from workbench.views import training_figures as figures
 from workbench.views.figure import Figure
-from workbench.views.training_figures import View
+from workbench.views.training_figures import FIRST_CURVES, FURTHER_CURVES, View
 
 REPAINT_SECONDS = 0.2
 TICK_SECONDS = 0.1
-_FIRST = {
-    "Training loss": figures.loss,
-    "Implicit rewards in training": figures.rewards,
-    "Accuracy in training": figures.accuracy,
-    "Displacement in training": figures.displacement,
-    "Dependence in training": figures.dependence,
-    "Transitions in training": figures.transitions,
-}
-_FURTHER = {
-    "Margin in training": figures.margin,
-    "DID entropy in training": figures.did_entropy,
-    "KL in training": figures.kl,
-    "Gradient norm": figures.gradient_norm,
-}
 _HEIGHT = 240
 
 
@@ -65,9 +50,9 @@ class TrainPage:
         self.transport = Transport(state, self._desk, self.form, self._use, self._fold)
         self.form.again.on_click(lambda event: self.transport.again())
         self.summary = pmui.Typography("", variant="caption", margin=(0, 10))
-        self._curves = [self._pane(name, draw) for name, draw in _FIRST.items()]
+        self._curves = [self._pane(name, draw) for name, draw in FIRST_CURVES.items()]
         self.looks: dict[str, Look] = {
-            "More curves": Curves(*(self._pane(name, draw) for name, draw in _FURTHER.items())),
+            "More curves": Curves(*(self._pane(*curve) for curve in FURTHER_CURVES.items())),
             "Compare two moments": Comparison(state, self._desk),
             "Before and after": Samples(state, self._desk),
             "Calibrate λ": Calibration(state, self._desk),
