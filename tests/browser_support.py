@@ -4,13 +4,15 @@
 when one leaves the machine, `serve` starts a Panel app on a free port and gives its address.
 """
 
+import asyncio
 import os
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,6 +29,7 @@ CHROMIUM_FLAGS = [
 ]
 _LOCAL = {"127.0.0.1", "localhost", "::1"}
 _PATIENCE_MS = 60_000
+T = TypeVar("T")
 
 
 def chromium_path() -> str | None:
@@ -113,6 +116,27 @@ def in_session(document: Any, act: Callable[[], object]) -> None:
             document.add_timeout_callback(when_loaded, 20)
 
     document.add_next_tick_callback(when_loaded)
+
+
+def in_own_loop(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, in a thread of its own: playwright leaves a loop running here."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+async def first_message(url: str, token: str, headers: dict[str, str]) -> int | str | None:
+    """The status that refuses a session's websocket, or the first message of one that is opened."""
+    from tornado.httpclient import HTTPClientError, HTTPRequest
+    from tornado.websocket import websocket_connect
+
+    request = HTTPRequest(url, headers=headers, request_timeout=60)
+    try:
+        opened = await websocket_connect(request, subprotocols=["bokeh", token])
+    except HTTPClientError as error:
+        return int(error.code)
+    message = await opened.read_message()
+    opened.close()
+    return None if message is None else str(message)
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from browser_support import in_own_loop
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -85,7 +86,7 @@ def school(tmp_path: Path, pairs_file: Path, models: Any) -> Iterator[School]:
 
 
 def within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(work, seconds))
+    return in_own_loop(asyncio.wait_for(work, seconds))
 
 
 async def opened(link: str, seed: int = 0) -> Any:

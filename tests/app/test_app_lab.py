@@ -1,6 +1,5 @@
 """The tile in a real JupyterLab: the served app behind jupyter-server-proxy."""
 
-import asyncio
 import base64
 import http.client
 import importlib.util
@@ -12,7 +11,6 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +18,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from browser_support import eventually, left_the_machine, missing
+from browser_support import eventually, first_message, in_own_loop, left_the_machine, missing
 from jupyterlab_support import cell, run_all, running_lab
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.websocket import websocket_connect
 
 from workbench.data.store import PairStore
 
@@ -47,17 +43,6 @@ def tile():
 if __name__ == "__main__":
     lab.main(sys.argv[1])
 """
-
-
-async def first_message(url: str, token: str, headers: dict[str, str]) -> int | str | None:
-    request = HTTPRequest(url, headers=headers, request_timeout=60)
-    try:
-        opened = await websocket_connect(request, subprotocols=["bokeh", token])
-    except HTTPClientError as error:
-        return int(error.code)
-    message = await opened.read_message()
-    opened.close()
-    return None if message is None else str(message)
 
 
 @dataclass
@@ -91,8 +76,7 @@ class Lab:
         assert found is not None
         sent = {"Authorization": f"token {self.token}", **headers}
         url = f"ws://{self.host}{BASE}{name}/ws"
-        with ThreadPoolExecutor(1) as pool:  # the browser's tests leave a running loop here
-            return pool.submit(asyncio.run, first_message(url, found[1], sent)).result()
+        return in_own_loop(first_message(url, found[1], sent))
 
     def cookie(self) -> str:
         """The cookie by which Jupyter knows a browser again."""

@@ -9,15 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tornado.httpclient import HTTPRequest
+from browser_support import first_message, in_own_loop
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
@@ -26,7 +25,6 @@ from workbench.app.guard import Policy
 from workbench.app.server import ServerOptions, address_of, is_loopback, make_server
 from workbench.errors import WorkbenchError
 
-T = TypeVar("T")
 TOKEN = "a-long-enough-token"
 ROUTES = [
     "/",
@@ -89,34 +87,16 @@ class Running:
             connection.sendall(request)
             return connection.recv(65536)
 
-    def websocket(self, **headers: str) -> "int | str":
+    def websocket(self, **headers: str) -> int | str | None:
         """The status that refuses a websocket, or the first message of one that is opened."""
-        return _await(_websocket(f"ws://{self.host}/ws", self.session_token(**headers), headers))
+        token = self.session_token(**headers)
+        return in_own_loop(first_message(f"ws://{self.host}/ws", token, headers))
 
     def session_token(self, **headers: str) -> str:
         known: dict[str, Any] = {k: v for k, v in headers.items() if k != "Origin"}
         page = self.ask("/", **known)
         found = re.search(r'"token":"([^"]+)"', page.text)
         return found[1] if found else "none"
-
-
-def _await(work: Coroutine[Any, Any, T]) -> T:
-    """In a thread of its own: the browser's tests leave a running loop in the main one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
-
-
-async def _websocket(url: str, token: str, headers: dict[str, str]) -> int | str:
-    from tornado.httpclient import HTTPClientError
-
-    request = HTTPRequest(url, headers=headers, request_timeout=20)
-    try:
-        opened = await websocket_connect(request, subprotocols=["bokeh", token])
-    except HTTPClientError as error:
-        return int(error.code)
-    message = await opened.read_message()
-    opened.close()
-    return str(message)
 
 
 Start = Callable[..., Running]
@@ -416,7 +396,7 @@ def test_a_message_over_the_limit_closes_its_websocket_and_nothing_else(
         return opened.close_code
 
     # 1009, "message too big", unless the connection broke before that could be read.
-    assert _await(send(200_000)) in (1009, None)
+    assert in_own_loop(send(200_000)) in (1009, None)
     assert running.ask("/alive").status == 200
 
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from browser_support import eventually
@@ -79,7 +80,8 @@ def lab(home: Path, browser: Any, make_folder: MakeFolder) -> Iterator[str]:
 @pytest.fixture
 def notebook(page: Any, lab: str) -> Any:
     """The notebook after all its cells have run."""
-    run_all(page, lab)
+    # A workspace of its own, so that no layout of an earlier test is restored above it.
+    run_all(page, lab.replace("/lab/tree/", f"/lab/workspaces/{uuid4().hex}/tree/"))
     printed(page, 0).get_by_text("scored 12 12").wait_for()
     printed(page, REPORT).get_by_text("report").wait_for()
     for place in VIEWS:

@@ -1,6 +1,6 @@
 """The notebooks, as they lie in the repository and run from top to bottom.
 
-The course's notebooks are run by tests/course; here only what all have in common is checked.
+The course's are run here as a student first finds them; tests/course judges their exercises.
 """
 
 import re
@@ -101,11 +101,25 @@ def test_a_notebook_runs_from_top_to_bottom_and_shows_live_views_with_pictures(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if not is_ready():
-        pytest.skip("the default model is not in the cache; run `workbench models fetch` first")
+        pytest.skip("the default model is not in the cache")
     outputs = execute(read(path), monkeypatch, tmp_path)
     assert [out for out in outputs if out.output_type == "error"] == []
     shown = {kind for out in outputs for kind in out.get("data", {})}
     assert {LIVE, "image/png", "text/html"} <= shown
+
+
+@pytest.mark.default_model
+@pytest.mark.slow
+@pytest.mark.parametrize("path", COURSE, ids=name_of)
+def test_a_lesson_runs_from_top_to_bottom_before_its_exercises_are_solved(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not is_ready():
+        pytest.skip("the default model is not in the cache")
+    outputs = execute(read(path), monkeypatch, tmp_path)
+    assert [out for out in outputs if out.output_type == "error"] == []
+    printed = "".join(out.text for out in outputs if out.output_type == "stream")
+    assert "still open" in printed
 
 
 def test_a_notebook_with_a_cell_that_raises_fails(
