@@ -92,6 +92,12 @@ class Models:
         """Sequences scored so far, by model."""
         return {name: len(fake.asked) for name, fake in self.fakes.items() if fake.asked}
 
+    def release(self) -> None:
+        """Let go whatever waits at a gate, so that the worker can end."""
+        for fake in self.fakes.values():
+            if fake.gate is not None:
+                fake.gate.release(10_000)
+
 
 def some_pairs(n: int = 8, shared: int = 2) -> PreferenceSet:
     """Pairs, `shared` of them to a prompt, with attributes of all three kinds."""
@@ -129,9 +135,7 @@ def models() -> Models:
 def hub(models: Models) -> Iterator[Hub]:
     hub = Hub(ScoreStore(), ModelPool(models.load), JobRunner())
     yield hub
-    for fake in models.fakes.values():
-        if fake.gate is not None:
-            fake.gate.release(10_000)
+    models.release()
     hub.close()
 
 

@@ -18,9 +18,7 @@ WAIT = 20.0
 def place(models: Models, tmp_path: Path) -> Iterator[Workspace]:
     place = Workspace(tmp_path / "sessions", tmp_path / "scores.sqlite", models.load)
     yield place
-    for fake in models.fakes.values():
-        if fake.gate is not None:
-            fake.gate.release(10_000)
+    models.release()
     place.close()
 
 

@@ -51,6 +51,15 @@ def execute(notebook: Any, monkeypatch: pytest.MonkeyPatch, folder: Path) -> lis
     return [out for cell in notebook.cells for out in cell.get("outputs", ())]
 
 
+def run_cleanly(path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Any]:
+    """The outputs of a notebook on the default model, none of which is an error."""
+    if not is_ready():
+        pytest.skip("the default model is not in the cache")
+    outputs = execute(read(path), monkeypatch, folder)
+    assert [out for out in outputs if out.output_type == "error"] == []
+    return outputs
+
+
 # As they lie ---------------------------------------------------------------------------
 
 
@@ -100,10 +109,7 @@ def test_what_a_notebook_points_to_is_there(path: Path) -> None:
 def test_a_notebook_runs_from_top_to_bottom_and_shows_live_views_with_pictures(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    if not is_ready():
-        pytest.skip("the default model is not in the cache")
-    outputs = execute(read(path), monkeypatch, tmp_path)
-    assert [out for out in outputs if out.output_type == "error"] == []
+    outputs = run_cleanly(path, monkeypatch, tmp_path)
     shown = {kind for out in outputs for kind in out.get("data", {})}
     assert {LIVE, "image/png", "text/html"} <= shown
 
@@ -114,10 +120,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_shows_live_views_with_pictures(
 def test_a_lesson_runs_from_top_to_bottom_before_its_exercises_are_solved(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    if not is_ready():
-        pytest.skip("the default model is not in the cache")
-    outputs = execute(read(path), monkeypatch, tmp_path)
-    assert [out for out in outputs if out.output_type == "error"] == []
+    outputs = run_cleanly(path, monkeypatch, tmp_path)
     printed = "".join(out.text for out in outputs if out.output_type == "stream")
     assert "still open" in printed
 
